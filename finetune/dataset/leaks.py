@@ -1,0 +1,64 @@
+"""Find papers of a training corpus that also stand in an evaluation set.
+
+A paper leaks when it has the same identifier (arXiv versions are one paper), the same title, or an abstract that shares
+most of its word 8-grams with an evaluation abstract (the criterion of GPT-3, Brown et al. 2020, appendix C, with a
+smaller n because abstracts are short).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+NGRAM = 8
+SHARE = 0.5
+_VERSION = re.compile(r"v\d+$")
+_WORD = re.compile(r"[a-z0-9]+")
+
+
+def words(text: str) -> list[str]:
+    """The lower-case words of a text; markup, punctuation and line breaks do not count."""
+    return _WORD.findall(text.lower())
+
+
+def ngrams(text: str, n: int = NGRAM) -> set[tuple[str, ...]]:
+    """All word n-grams of a text; a text shorter than n words is one gram."""
+    tokens = words(text)
+    if len(tokens) <= n:
+        return {tuple(tokens)} if tokens else set()
+    return {tuple(tokens[i : i + n]) for i in range(len(tokens) - n + 1)}
+
+
+def paper_key(identifier: str) -> str:
+    """An arXiv id without its version, so that all versions are one paper."""
+    return _VERSION.sub("", identifier.strip().lower())
+
+
+class LeakCheck:
+    """Knows the papers of the evaluation sets and says why a training paper must go.
+
+    Rows need ``abstract``; ``arxiv_id`` (or ``id``) and ``title`` are used where present.
+    """
+
+    def __init__(self, evaluation: Iterable[Mapping[str, Any]]) -> None:
+        self.keys: set[str] = set()
+        self.titles: set[str] = set()
+        self.grams: set[tuple[str, ...]] = set()
+        for row in evaluation:
+            if key := paper_key(str(row.get("arxiv_id") or row.get("id") or "")):
+                self.keys.add(key)
+            if title := " ".join(words(str(row.get("title") or ""))):
+                self.titles.add(title)
+            self.grams |= ngrams(str(row.get("abstract") or ""))
+
+    def reason(self, row: Mapping[str, Any]) -> str | None:
+        """Why this training row leaks (``id``, ``title`` or ``text``), or None when it does not."""
+        if paper_key(str(row.get("arxiv_id") or row.get("id") or "")) in self.keys:
+            return "id"
+        if " ".join(words(str(row.get("title") or ""))) in self.titles:
+            return "title"
+        grams = ngrams(str(row.get("abstract") or ""))
+        if grams and len(grams & self.grams) / len(grams) >= SHARE:
+            return "text"
+        return None

@@ -1,0 +1,167 @@
+"""Release a trained marker: thresholds and calibration from held-out training gold, GGUF, registry entry.
+
+    python -m finetune.mark_release finetune_output/mini --gold ../shared/data/gold/moves_train.jsonl \
+        --name nanda-annotator:mini
+    python benchmarks/annotator_quality.py --json finetune_output/mini/scores.json
+    python -m finetune.mark_release finetune_output/mini --scores finetune_output/mini/scores.json
+
+The first call writes a candidate. Scores are measured elsewhere, through the serving code, and reach the entry as data; the
+second call writes them and promotes the entry if it passes its gate.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from finetune import metrics
+from finetune.convert_gguf import convert
+from finetune.dataset.abstracts import read_jsonl
+from finetune.mark_train import MarkConfig, arrays, load_marker, split
+from harness.config import ROOT
+from harness.registry import Entry, Gate, Gguf, find, promote, write
+from skills.annotate import mark
+from skills.annotate.calibration import logit
+
+# The macro-F1 of the linear baseline on the same set, below which nothing may be served.
+GATE = Gate(set="moves_dev", metric="macro_f1", minimum=0.742)
+
+
+def cells(
+    gold: metrics.Bools, probabilities: metrics.Floats, groups: metrics.Ints, thresholds: metrics.Floats
+) -> dict[str, Any]:
+    """Every (paper, move) cell: its best probability, whether it counts as stated, and whether that is right."""
+    best, stated, correct, move_index = [], [], [], []
+    for paper in np.unique(groups):
+        rows = groups == paper
+        truth, chances = gold[rows], probabilities[rows]
+        for move in range(gold.shape[1]):
+            top = int(chances[:, move].argmax())
+            says = bool(chances[top, move] >= thresholds[move])
+            best.append(float(chances[top, move]))
+            stated.append(says)
+            correct.append(bool(truth[top, move]) if says else not truth[:, move].any())
+            move_index.append(move)
+    columns = {"best": best, "stated": stated, "correct": correct, "move": move_index}
+    return {name: np.array(values) for name, values in columns.items()}
+
+
+def fit_curve(best: Any, correct: Any, move_index: Any, moves: Sequence[str]) -> dict[str, float]:
+    """Platt scaling with one slope and shrunken intercepts per move; a constant where all outcomes are alike."""
+    from sklearn.linear_model import LogisticRegression
+
+    if len(set(correct.tolist())) < 2:
+        return {"slope": 0.0, **dict.fromkeys(moves, 4.0 if correct.all() else -4.0)}
+    scores = np.array([logit(value) for value in best])
+    features = np.column_stack([scores, np.eye(len(moves))[move_index]])
+    model = LogisticRegression(C=1.0, max_iter=500).fit(features, correct)
+    slope, *own = model.coef_[0].tolist()
+    intercepts = {move: round(model.intercept_[0] + value, 3) for move, value in zip(moves, own, strict=True)}
+    return {"slope": round(slope, 3), **intercepts}
+
+
+def serving_values(folder: Path, gold_path: Path) -> dict[str, Any]:
+    """Thresholds and calibration curves from the papers that the run held back, and how good they are there."""
+    config = MarkConfig(**json.loads((folder / "config.json").read_text()))
+    marker = load_marker(folder / "model")
+    _, papers = split(list(read_jsonl(gold_path)), config.valid, config.seed)
+    predictions = marker.predict([marker.encoder.gold(paper) for paper in papers])
+    gold, probabilities, groups = arrays(papers, predictions, marker.labels)
+    thresholds = metrics.best_thresholds(gold, probabilities)
+    table = cells(gold, probabilities, groups, thresholds)
+    moves = marker.labels.moves
+    curves = {}
+    for name, chosen in (("stated", table["stated"]), ("absent", ~table["stated"])):
+        curves[name] = fit_curve(table["best"][chosen], table["correct"][chosen], table["move"][chosen], moves)
+    per_move = metrics.f1_per_move(gold, probabilities >= thresholds)
+    return {
+        "serving": {
+            "thresholds": {m: round(float(t), 3) for m, t in zip(moves, thresholds, strict=True)},
+            **curves,
+        },
+        "scores": {
+            "macro_f1": round(float(per_move.mean()), 4),
+            **dict(zip(moves, per_move.round(4).tolist(), strict=True)),
+        },
+    }
+
+
+def digest(path: Path) -> str:
+    """``sha256:…`` of a file."""
+    return f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
+
+
+def release(folder: Path, gold_path: Path, name: str, registry: Path) -> Entry:
+    """Write the GGUF and a candidate entry into a registry folder."""
+    values = serving_values(folder, gold_path)
+    family, tag = name.split(":")
+    lineage = {
+        "gold": digest(gold_path),
+        "config": digest(folder / "config.json"),
+        "weights": digest(folder / "model" / "model.safetensors"),
+    }
+    if (folder / "lineage.json").exists():
+        lineage |= json.loads((folder / "lineage.json").read_text())
+    target = registry / family / f"{tag}.gguf"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    convert(folder / "model", target, "f16", metadata={f"lineage.{key}": value for key, value in lineage.items()})
+    data = target.read_bytes()
+    entry = Entry(
+        name=name,
+        task="annotate",
+        contract=mark.CONTRACT,
+        status="candidate",
+        base="marginalia-base:mini",
+        licence="MIT",
+        description="Marks the sentences of an abstract with the moves that they state",
+        ollama=name,
+        gguf=Gguf(f"{tag}.gguf", hashlib.sha256(data).hexdigest(), len(data)),
+        lineage=lineage,
+        scores={"moves_train_held_back": values["scores"]},
+        gate=GATE,
+        serving=values["serving"],
+        # "ollama run NAME 'We propose …'" then marks that one sentence
+        template=mark.first_pass("", ["{{ .Prompt }}"]) + mark.steps(["{{ .Prompt }}"])[0],
+        parameters={"num_ctx": 2048, "num_predict": 1, "temperature": 0},
+    )
+    return write(entry, registry)
+
+
+def add_scores(name: str, path: Path, registry: Path) -> Entry:
+    """Write measured scores into the entry and promote it. Raises InputError where the gate is not met."""
+    entry = find(name, [registry])
+    if entry is None:
+        raise SystemExit(f"{name}: not in {registry}")
+    scores = {**entry.scores, **json.loads(path.read_text())}
+    write(replace(entry, scores=scores), registry)
+    return promote(name, [registry]).active
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, help="output folder of finetune.mark_train")
+    parser.add_argument("--gold", type=Path)
+    parser.add_argument("--name", default="nanda-annotator:mini")
+    parser.add_argument("--scores", type=Path, help="JSON of measured scores: write them and promote")
+    parser.add_argument("--registry", type=Path, default=ROOT / "registry")
+    args = parser.parse_args(argv)
+    if args.scores:
+        entry = add_scores(args.name, args.scores, args.registry)
+    elif args.gold:
+        entry = release(args.run, args.gold, args.name, args.registry)
+    else:
+        parser.error("give --gold to release, or --scores to promote")
+    print(f"{entry.name} is {entry.status}: {json.dumps(entry.scores)}", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,304 @@
+"""Tune a base to mark sentences (contract ``annotate/mark@1``), on a CPU, in minutes.
+
+    python -m finetune.mark_train finetune/configs/mini.yaml --base finetune_output/base/model \
+        --gold ../shared/data/gold/moves_train.jsonl --out finetune_output/mini
+
+Only the mark positions carry loss. Papers of the split ``valid`` (by seed) choose thresholds and calibration; the
+evaluation set given by ``--held-out`` is only used to refuse leaks. Writes ``checkpoint.pt`` every few minutes,
+``metrics.jsonl``, and at the end ``model/``, ``config.json``, ``lineage.json`` (hashes of what went in) and ``valid.json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import random
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, fields
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from finetune import metrics
+from finetune.dataset.abstracts import read_jsonl
+from finetune.dataset.leaks import LeakCheck
+from finetune.mark_data import Example, Labels, batches, noisy, sentence_sets
+from finetune.mark_model import Marker
+from finetune.pretrain import build_optimizers, log
+from skills.annotate.moves import load_framework
+
+
+@dataclass(frozen=True)
+class MarkConfig:
+    """Every value of the run."""
+
+    epochs: float = 4.0
+    papers_per_step: int = 16
+    muon_lr: float = 1.5e-3
+    adam_lr: float = 1e-3
+    weight_decay: float = 0.05
+    warmup: int = 20
+    noise: float = 0.08
+    """Share of input tokens replaced at random (word dropout)."""
+    drop_title: float = 0.15
+    smoothing: float = 0.02
+    least: int = 4
+    """A set of moves gets a token of its own when so many training sentences carry it."""
+    valid: float = 0.1
+    gold_repeats: int = 1
+    """How often every gold paper stands in one epoch, beside pseudo-labelled papers that stand in it once."""
+    pseudo_weight: float = 0.6
+    pseudo_papers: int = 0
+    role_weight: float = 0.3
+    role_papers: int = 0
+    average: float = 0.35
+    """The weights of this last share of the steps are averaged."""
+    micro: int = 8
+    seed: int = 1
+    threads: int = 2
+    bf16: bool = True
+    checkpoint_minutes: float = 5.0
+
+    @classmethod
+    def load(cls, path: Path) -> MarkConfig:
+        """Read YAML; an unknown key or a value that is no number is an error."""
+        import yaml
+
+        values = yaml.safe_load(path.read_text()) or {}
+        if unknown := set(values) - {field.name for field in fields(cls)}:
+            raise SystemExit(f"{path}: unknown keys: {', '.join(sorted(unknown))}")
+        if wrong := [key for key, value in values.items() if not isinstance(value, int | float)]:
+            raise SystemExit(f"{path}: {wrong[0]}: {values[wrong[0]]!r} is not a number (YAML wants 1.0e-3, not 1e-3)")
+        return cls(**values)
+
+
+def split(papers: Sequence[dict[str, Any]], share: float, seed: int) -> tuple[list[Any], list[Any]]:
+    """Train and validation papers; the same split for the same seed whatever else changes."""
+    order = list(range(len(papers)))
+    random.Random(seed).shuffle(order)
+    cut = round(len(papers) * share)
+    return [papers[i] for i in order[cut:]], [papers[i] for i in order[:cut]]
+
+
+class Training:
+    """One run over (example, weight) pairs; can be killed at any moment and resumed from its checkpoint.
+
+    All randomness comes from (seed, epoch) or (seed, step), so a resumed run sees what an uninterrupted one does. The
+    weights of the last steps are averaged (Izmailov et al. 2018).
+    """
+
+    def __init__(self, marker: Marker, pool: Sequence[tuple[Example, float]], config: MarkConfig, out: Path) -> None:
+        self.marker, self.config, self.out = marker, config, out
+        self.examples = [example for example, _ in pool]
+        self.weight_of = {id(example): weight for example, weight in pool}
+        self.optimizers = build_optimizers(marker.parameters, config.muon_lr, config.adam_lr, config.weight_decay)
+        self.steps = max(1, round(len(pool) * config.epochs / config.papers_per_step))
+        self.identity = identity(marker, pool)
+        self.step, self.averaged = 0, 0
+        self.mean = [torch.zeros_like(p) for _, p in marker.parameters]
+        self.micro = max(1, config.papers_per_step // config.micro)
+
+    def micro_batches(self) -> Iterator[tuple[NDArray[np.int64], list[Example]]]:
+        """Endless micro-batches from the present step on."""
+        number, skip = 0, self.step * self.micro
+        for epoch in count():
+            for batch in batches(self.examples, self.config.micro, random.Random(f"{self.config.seed}/{epoch}")):
+                if number >= skip:
+                    yield batch
+                number += 1
+
+    def train_step(self, source: Iterator[tuple[NDArray[np.int64], list[Example]]]) -> float:
+        """One optimizer step; the mean loss a sentence."""
+        config, marker = self.config, self.marker
+        scale = min((self.step + 1) / config.warmup, 1.0) * max(0.05, 1 - self.step / self.steps)
+        for optimizer, lr in zip(self.optimizers, (config.muon_lr, config.adam_lr), strict=True):
+            for group in optimizer.param_groups:
+                group["lr"] = lr * scale
+        noise = np.random.default_rng([config.seed, self.step])
+        total = 0.0
+        for _ in range(self.micro):
+            rows, chosen = next(source)
+            noisy(rows, config.noise, marker.plain_size, marker.mark_id, noise)
+            loss = batch_loss(marker, rows, chosen, self.weight_of, config) / self.micro
+            loss.backward()
+            total += loss.item()
+        torch.nn.utils.clip_grad_norm_([p for _, p in marker.parameters], 1.0)
+        for optimizer in self.optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+        if self.step >= self.steps * (1 - config.average):
+            self.averaged += 1
+            with torch.no_grad():
+                for mean, (_, p) in zip(self.mean, marker.parameters, strict=True):
+                    mean += (p - mean) / self.averaged
+        return total
+
+    def run(self) -> None:
+        """Train to the last step and put the averaged weights into the marker."""
+        self.resume()
+        self.marker.model.train()
+        source = self.micro_batches()
+        started = saved = time.monotonic()
+        first, running = self.step, 0.0
+        while self.step < self.steps:
+            loss = self.train_step(source)
+            running = loss if not running else 0.95 * running + 0.05 * loss
+            now = time.monotonic()
+            if self.step % 20 == 0 or self.step == self.steps:
+                eta = (now - started) / (self.step - first) * (self.steps - self.step) / 60
+                log(self.out, {"step": self.step, "of": self.steps, "loss": round(running, 4), "eta_min": round(eta, 1)})
+            if now - saved > self.config.checkpoint_minutes * 60:
+                self.save()
+                saved = now
+        with torch.no_grad():
+            for mean, (_, p) in zip(self.mean, self.marker.parameters, strict=True):
+                p.copy_(mean)
+
+    def save(self) -> None:
+        state = {
+            "config": asdict(self.config),
+            "identity": self.identity,
+            "step": self.step,
+            "averaged": self.averaged,
+            "mean": self.mean,
+            "parameters": [p.detach() for _, p in self.marker.parameters],
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+        }
+        partial = self.out / "checkpoint.pt.part"
+        torch.save(state, partial)
+        partial.replace(self.out / "checkpoint.pt")
+
+    def resume(self) -> None:
+        """Load the checkpoint of the same run, if there is one."""
+        path = self.out / "checkpoint.pt"
+        if not path.exists():
+            return
+        state = torch.load(path, weights_only=True)
+        if state["config"] != asdict(self.config) or state["identity"] != self.identity:
+            raise SystemExit(f"{path} belongs to another run: move it away or use its configuration, base and data")
+        with torch.no_grad():
+            for saved, (_, p) in zip(state["parameters"], self.marker.parameters, strict=True):
+                p.copy_(saved)
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        self.step, self.averaged, self.mean = state["step"], state["averaged"], state["mean"]
+        print(f"resumed at step {self.step} of {self.steps}", file=sys.stderr)
+
+
+def identity(marker: Marker, pool: Sequence[tuple[Example, float]]) -> str:
+    """Hash of all that a run starts from, beside its configuration: the examples, their weights, the first parameters."""
+    found = hashlib.sha256()
+    for example, weight in pool:
+        found.update(repr(weight).encode())
+        for values in (example.ids, example.targets, example.roles):
+            found.update(b"" if values is None else values.tobytes())
+    for _, parameter in marker.parameters:
+        found.update(parameter.detach().numpy().tobytes())
+    return found.hexdigest()
+
+
+def batch_loss(
+    marker: Marker, rows: NDArray[np.int64], chosen: Sequence[Example], weight_of: dict[int, float], config: MarkConfig
+) -> Any:
+    """Mean weighted cross-entropy over the marks of a batch: label sets where known, roles otherwise."""
+    from torch.nn.functional import cross_entropy, log_softmax
+
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=config.bf16):
+        hidden = marker.hidden(torch.from_numpy(rows), chosen)
+    edges = [len(example.marks) for example in chosen]
+    loss = torch.zeros(())
+    for example, part in zip(chosen, hidden.split(edges), strict=True):
+        weight = weight_of[id(example)]
+        if example.targets is not None:
+            scores = log_softmax(marker.logits(part), dim=1)[:, marker.plain_size + 1 :]
+            target = torch.from_numpy(example.targets)
+            target = (1 - config.smoothing) * target + config.smoothing / target.shape[1]
+            loss = loss - weight * (target * scores).sum()
+        elif example.roles is not None:
+            roles = torch.from_numpy(example.roles.astype(np.int64))
+            if (roles >= 0).any():
+                scores = part @ marker.role_vectors.T
+                loss = loss + weight * cross_entropy(scores, roles, ignore_index=-1, reduction="sum")
+    return loss / sum(edges)
+
+
+def arrays(
+    papers: Sequence[dict[str, Any]], predictions: Sequence[NDArray[np.float32]], labels: Labels
+) -> tuple[metrics.Bools, metrics.Floats, metrics.Ints]:
+    """Gold ``[sentences, moves]``, probabilities of the same shape, and the paper of each sentence."""
+    gold = [[m in stated for m in labels.moves] for paper in papers for stated in sentence_sets(paper, labels.moves)]
+    probabilities = np.concatenate([p @ labels.matrix for p in predictions]).astype(np.float64)
+    groups = np.repeat(np.arange(len(papers)), [len(paper["sentences"]) for paper in papers])
+    return np.array(gold, dtype=bool), probabilities, groups
+
+
+def scores(marker: Marker, papers: Sequence[dict[str, Any]], thresholds: metrics.Floats | None = None) -> dict[str, Any]:
+    """F1 per move and macro-F1 on gold papers; thresholds are chosen on these papers when none are given."""
+    predictions = marker.predict([marker.encoder.gold(paper) for paper in papers])
+    gold, probabilities, _ = arrays(papers, predictions, marker.labels)
+    if thresholds is None:
+        thresholds = metrics.best_thresholds(gold, probabilities)
+    per_move = metrics.f1_per_move(gold, probabilities >= thresholds)
+    return {
+        "macro_f1": round(float(per_move.mean()), 4),
+        "f1": {move: round(float(f1), 3) for move, f1 in zip(marker.labels.moves, per_move, strict=True)},
+        "thresholds": {move: round(float(t), 3) for move, t in zip(marker.labels.moves, thresholds, strict=True)},
+    }
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("config", type=Path)
+    parser.add_argument("--base", type=Path, required=True)
+    parser.add_argument("--gold", type=Path, required=True)
+    parser.add_argument("--held-out", type=Path, action="append", default=[])
+    parser.add_argument("--roles", type=Path, help="JSONL with sentences and role labels (CSAbstruct)")
+    parser.add_argument("--pseudo", type=Path, help="NPZ + JSONL of finetune.mark_teacher")
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args(argv)
+
+    config = MarkConfig.load(args.config)
+    torch.set_num_threads(config.threads)
+    args.out.mkdir(parents=True, exist_ok=True)
+    papers = list(read_jsonl(args.gold))
+    check = LeakCheck(row for path in args.held_out for row in read_jsonl(path))
+    if leaks := [paper["arxiv_id"] for paper in papers if check.reason(paper)]:
+        raise SystemExit(f"{args.gold}: {len(leaks)} papers stand in an evaluation set, first {leaks[0]}")
+    (args.out / "config.json").write_text(json.dumps(asdict(config)) + "\n")
+    train_papers, valid_papers = split(papers, config.valid, config.seed)
+    framework = load_framework()
+    labels = Labels.of(train_papers, framework.names, config.least)
+    marker = Marker(args.base, labels, config.seed)
+    rng = random.Random(config.seed)
+    repeated = [paper for paper in train_papers for _ in range(config.gold_repeats)]
+    pool = [(marker.encoder.gold(p, title=rng.random() >= config.drop_title), 1.0) for p in repeated]
+    if args.roles and config.role_papers:
+        documents = [row for row in read_jsonl(args.roles) if row.get("split") != "test"][: config.role_papers]
+        pool += [(marker.encoder.roles(document), config.role_weight) for document in documents]
+    if args.pseudo and config.pseudo_papers:
+        from finetune.mark_teacher import load_pseudo
+
+        for title, sentences, target in load_pseudo(args.pseudo, labels)[: config.pseudo_papers]:
+            pool.append((marker.encoder.soft(title, sentences, target), config.pseudo_weight))
+    print(json.dumps({"examples": len(pool), "labels": len(labels.sets), **asdict(config)}), file=sys.stderr)
+    Training(marker, pool, config, args.out).run()
+    result = scores(marker, valid_papers)
+    marker.save(args.out / "model")
+    (args.out / "valid.json").write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps(result), file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,122 @@
+"""``python agent.py registry list|show|promote|rollback|verify``: the registry from the command line."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from harness import registry
+from harness.arguments import Parser
+from harness.config import Settings
+from harness.console import clean, show_records, show_table
+from harness.errors import Exit, UsageError
+from harness.registry_entry import to_toml
+
+
+def main(argv: Sequence[str], settings: Settings) -> int:
+    """Do what ``argv`` says; results on stdout, notes on stderr.
+
+    Exit 0 done, 1 an entry has problems, 2 wrong usage. Raises MarginaliaError for what cannot be done.
+    """
+    args = _parser().parse_args(argv)
+    code: int = args.run(args, settings)
+    return code
+
+
+def _parser() -> Parser:
+    parser = Parser(prog="marginalia registry", description="Models and which of them are served.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
+    for name, run, argument, text in (
+        ("list", _list, "", "every entry with its status and score"),
+        ("show", _show, "NAME", "one entry, as its file says"),
+        ("promote", _promote, "NAME", "serve an entry from now on, if it passes its gate"),
+        ("rollback", _rollback, "TASK", "serve again what the last promotion replaced (a task, or the model's name)"),
+        ("verify", _verify, "[NAME]", "check files and hashes of one entry, or of all"),
+    ):
+        command = commands.add_parser(name, help=text, description=text)
+        command.set_defaults(run=run)
+        if argument:
+            command.add_argument("name", metavar=argument.strip("[]"), nargs="?" if argument.startswith("[") else None)
+    return parser
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(clean(text).rstrip("\n") + "\n")
+
+
+def _warn(problems: Sequence[str]) -> None:
+    for problem in problems:
+        sys.stderr.write(clean(problem) + "\n")
+
+
+def _record(entry: registry.Entry) -> Mapping[str, Any]:
+    return {**asdict(entry), "folder": str(entry.folder)}
+
+
+def _list(args: argparse.Namespace, settings: Settings) -> int:
+    entries, problems = registry.scan()
+    if settings.json:
+        show_records(map(_record, entries))
+    else:
+        rows = [
+            (
+                entry.name,
+                entry.task,
+                entry.status,
+                "-" if entry.score is None else f"{entry.score:.3f}",
+                entry.contract or "-",
+            )
+            for entry in entries
+        ]
+        show_table(("model", "task", "status", "score", "contract"), rows)
+    _warn(problems)
+    return Exit.FAILED if problems else Exit.DONE
+
+
+def _need(name: str) -> registry.Entry:
+    entry = registry.find(name)
+    if entry is None:
+        raise UsageError(f"the registry has no model {name!r}", "see `python agent.py registry list`")
+    return entry
+
+
+def _show(args: argparse.Namespace, settings: Settings) -> int:
+    entry = _need(args.name)
+    if settings.json:
+        show_records([_record(entry)])
+    else:
+        _say(f"# {entry.file}\n{to_toml(entry)}")
+    return Exit.DONE
+
+
+def _report(change: registry.Change, settings: Settings) -> int:
+    if settings.json:
+        show_records([{"active": change.active.name, "retired": list(change.retired)}])
+    else:
+        _say(f"{change.active.name} is served for {change.active.task}")
+        for name in change.retired:
+            _say(f"{name} is retired")
+    return Exit.DONE
+
+
+def _promote(args: argparse.Namespace, settings: Settings) -> int:
+    return _report(registry.promote(args.name), settings)
+
+
+def _rollback(args: argparse.Namespace, settings: Settings) -> int:
+    return _report(registry.rollback(args.name), settings)
+
+
+def _verify(args: argparse.Namespace, settings: Settings) -> int:
+    entries, problems = ([_need(args.name)], []) if args.name else registry.scan()
+    wrong = {entry.name: registry.verify(entry) for entry in entries}
+    if settings.json:
+        show_records({"name": name, "problems": lines} for name, lines in wrong.items())
+    else:
+        for name, lines in wrong.items():
+            _say("\n".join(lines) if lines else f"{name}: as it should be")
+    _warn(problems)
+    return Exit.FAILED if problems or any(wrong.values()) else Exit.DONE
