@@ -62,9 +62,7 @@ class Marker:
         plain = self.model.get_input_embeddings().weight[: self.plain_size + 1]
         return torch.cat([hidden @ plain.T, hidden @ self.label_weights().T], dim=1)
 
-    def predict(
-        self, examples: Sequence[Example], papers: int = 16, *, bf16: bool = True
-    ) -> list[NDArray[np.float32]]:
+    def predict(self, examples: Sequence[Example], papers: int = 16, *, bf16: bool = True) -> list[NDArray[np.float32]]:
         """For each example the distribution over labels at each of its marks.
 
         ``bf16`` is faster where the processor has it, and about one hundredth off what is served.

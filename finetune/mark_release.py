@@ -25,7 +25,8 @@ import numpy as np
 from finetune import metrics
 from finetune.convert_gguf import convert
 from finetune.dataset.abstracts import read_jsonl
-from finetune.mark_train import MarkConfig, arrays, load_marker, split
+from finetune.mark_model import load_marker
+from finetune.mark_train import MarkConfig, arrays, digest, split
 from harness.config import ROOT
 from harness.registry import Entry, Gate, Gguf, find, promote, write
 from skills.annotate import mark
@@ -73,7 +74,7 @@ def serving_values(folder: Path, gold_path: Path) -> dict[str, Any]:
     config = MarkConfig(**json.loads((folder / "config.json").read_text()))
     marker = load_marker(folder / "model")
     _, papers = split(list(read_jsonl(gold_path)), config.valid, config.seed)
-    predictions = marker.predict([marker.encoder.gold(paper) for paper in papers])
+    predictions = marker.predict([marker.encoder.gold(paper) for paper in papers], bf16=False)  # as it is served
     gold, probabilities, groups = arrays(papers, predictions, marker.labels)
     thresholds = metrics.best_thresholds(gold, probabilities)
     table = cells(gold, probabilities, groups, thresholds)

@@ -14,6 +14,7 @@ import json
 import random
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from numpy.typing import NDArray
 from finetune.dataset.abstracts import read_jsonl
 from finetune.dataset.leaks import LeakCheck
 from finetune.mark_data import Example, Labels
-from finetune.mark_train import load_marker
+from finetune.mark_model import Marker, load_marker
 from harness.sentences import split
 
 
@@ -44,15 +45,30 @@ def choose(rows: list[dict[str, Any]], papers: int, seed: int, prefer: str = "cs
 
 def load_pseudo(folder: Path, labels: Labels) -> list[tuple[str, list[str], NDArray[np.float32]]]:
     """(title, sentences, targets) of a folder; its label sets must be those of the run."""
-    stored = np.load(folder / "pseudo.npz")
-    if [tuple(s) for s in json.loads(str(stored["sets"]))] != list(labels.sets):
+    with np.load(folder / "pseudo.npz") as stored:
+        sets, targets = json.loads(str(stored["sets"])), stored["targets"].astype(np.float32)
+    if [tuple(stated) for stated in sets] != list(labels.sets):
         raise SystemExit(f"{folder}: made with other label sets: run finetune.mark_teacher again with this split")
     result, position = [], 0
     for row in read_jsonl(folder / "papers.jsonl"):
         end = position + len(row["sentences"])
-        result.append((row["title"], row["sentences"], stored["targets"][position:end].astype(np.float32)))
+        result.append((row["title"], row["sentences"], targets[position:end]))
         position = end
+    if position != len(targets):
+        raise SystemExit(f"{folder}: {position} sentences but {len(targets)} marks: run finetune.mark_teacher again")
     return result
+
+
+def targets_of(teacher: Marker, papers: Sequence[tuple[str, list[str]]]) -> NDArray[np.float32]:
+    """``[sentences, labels]``: the teacher's distribution for every sentence of (title, sentences) pairs."""
+    started = time.monotonic()
+    parts: list[NDArray[np.float32]] = []
+    for start in range(0, len(papers), 512):
+        piece = [Example(*teacher.encoder.encode(*paper)) for paper in papers[start : start + 512]]
+        parts += teacher.predict(piece)
+        rate = (start + len(piece)) / (time.monotonic() - started)
+        print(f"{start + len(piece)}/{len(papers)} papers, {rate:.1f}/s", file=sys.stderr, flush=True)
+    return np.concatenate(parts)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -69,22 +85,15 @@ def main(argv: list[str] | None = None) -> int:
     torch.set_num_threads(args.threads)
     check = LeakCheck(row for path in args.held_out for row in read_jsonl(path))
     chosen = choose([row for row in read_jsonl(args.corpus) if not check.reason(row)], args.papers, args.seed)
-    total: NDArray[np.float32] | None = None
-    for folder in args.teacher:
-        marker = load_marker(folder)
-        started = time.monotonic()
-        parts: list[NDArray[np.float32]] = []
-        for start in range(0, len(chosen), 512):
-            piece = [Example(*marker.encoder.encode(*paper)) for paper in chosen[start : start + 512]]
-            parts += marker.predict(piece)
-            rate = (start + len(piece)) / (time.monotonic() - started)
-            print(f"{start + len(piece)}/{len(chosen)} papers, {rate:.1f}/s", file=sys.stderr, flush=True)
-        targets = np.concatenate(parts)
-        total = targets if total is None else total + targets
-    assert total is not None
+    if not chosen:
+        raise SystemExit(f"{args.corpus}: no abstract of ordinary length that stands in no evaluation set")
+    teachers = [load_marker(folder) for folder in args.teacher]
+    if any(teacher.labels != teachers[0].labels for teacher in teachers):
+        raise SystemExit("the teachers have different label sets: train them on the same split of the same gold")
+    targets = sum((targets_of(teacher, chosen) for teacher in teachers[1:]), targets_of(teachers[0], chosen))
     args.out.mkdir(parents=True, exist_ok=True)
-    sets = json.dumps(marker.labels.sets)
-    np.savez(args.out / "pseudo.npz", targets=(total / len(args.teacher)).astype(np.float16), sets=sets)
+    sets = json.dumps(teachers[0].labels.sets)
+    np.savez(args.out / "pseudo.npz", targets=(targets / len(teachers)).astype(np.float16), sets=sets)
     with (args.out / "papers.jsonl").open("w", encoding="utf-8") as handle:
         for title, sentences in chosen:
             handle.write(json.dumps({"title": title, "sentences": sentences}) + "\n")

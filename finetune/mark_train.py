@@ -17,7 +17,7 @@ import os
 import random
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from itertools import count
 from pathlib import Path
@@ -257,6 +257,41 @@ def scores(marker: Marker, papers: Sequence[dict[str, Any]], thresholds: metrics
     }
 
 
+def refuse_leaks(path: Path, papers: Iterable[Mapping[str, Any]], check: LeakCheck) -> None:
+    """Exit where papers to train on stand in an evaluation set."""
+    if leaks := [paper for paper in papers if check.reason(paper)]:
+        first = leaks[0].get("arxiv_id") or leaks[0].get("title") or str(leaks[0].get("abstract"))[:60]
+        raise SystemExit(f"{path}: {len(leaks)} papers stand in an evaluation set, first {first}")
+
+
+def gold_pool(marker: Marker, papers: Sequence[dict[str, Any]], config: MarkConfig) -> list[tuple[Example, float]]:
+    """The gold papers, each as often as the configuration says, some of them without their title."""
+    rng = random.Random(config.seed)
+    repeated = [paper for paper in papers for _ in range(config.gold_repeats)]
+    return [(marker.encoder.gold(paper, title=rng.random() >= config.drop_title), 1.0) for paper in repeated]
+
+
+def role_pool(marker: Marker, path: Path, check: LeakCheck, config: MarkConfig) -> list[tuple[Example, float]]:
+    """Documents whose sentences have rhetorical roles."""
+    documents = [row for row in read_jsonl(path) if row.get("split") != "test"][: config.role_papers]
+    refuse_leaks(path, ({"abstract": " ".join(row["sentences"])} for row in documents), check)
+    return [(marker.encoder.roles(document), config.role_weight) for document in documents]
+
+
+def pseudo_pool(marker: Marker, folder: Path, check: LeakCheck, config: MarkConfig) -> list[tuple[Example, float]]:
+    """Papers with a teacher's marks."""
+    from finetune.mark_teacher import load_pseudo
+
+    rows = load_pseudo(folder, marker.labels)[: config.pseudo_papers]
+    refuse_leaks(folder, ({"title": title, "abstract": " ".join(sentences)} for title, sentences, _ in rows), check)
+    return [(marker.encoder.soft(*row), config.pseudo_weight) for row in rows]
+
+
+def digest(path: Path) -> str:
+    """``sha256:…`` of a file."""
+    return f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
+
+
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", type=Path)
@@ -273,28 +308,26 @@ def main(argv: list[str] | None = None) -> int:
     args.out.mkdir(parents=True, exist_ok=True)
     papers = list(read_jsonl(args.gold))
     check = LeakCheck(row for path in args.held_out for row in read_jsonl(path))
-    if leaks := [paper["arxiv_id"] for paper in papers if check.reason(paper)]:
-        raise SystemExit(f"{args.gold}: {len(leaks)} papers stand in an evaluation set, first {leaks[0]}")
-    (args.out / "config.json").write_text(json.dumps(asdict(config)) + "\n")
+    refuse_leaks(args.gold, papers, check)
     train_papers, valid_papers = split(papers, config.valid, config.seed)
-    framework = load_framework()
-    labels = Labels.of(train_papers, framework.names, config.least)
+    if not valid_papers:
+        raise SystemExit(f"{args.gold}: {len(papers)} papers leave none to validate with: raise `valid` or give more")
+    labels = Labels.of(train_papers, load_framework().names, config.least)
     marker = Marker(args.base, labels, config.seed)
-    rng = random.Random(config.seed)
-    repeated = [paper for paper in train_papers for _ in range(config.gold_repeats)]
-    pool = [(marker.encoder.gold(p, title=rng.random() >= config.drop_title), 1.0) for p in repeated]
+    pool = gold_pool(marker, train_papers, config)
     if args.roles and config.role_papers:
-        documents = [row for row in read_jsonl(args.roles) if row.get("split") != "test"][: config.role_papers]
-        pool += [(marker.encoder.roles(document), config.role_weight) for document in documents]
+        pool += role_pool(marker, args.roles, check, config)
     if args.pseudo and config.pseudo_papers:
-        from finetune.mark_teacher import load_pseudo
-
-        for title, sentences, target in load_pseudo(args.pseudo, labels)[: config.pseudo_papers]:
-            pool.append((marker.encoder.soft(title, sentences, target), config.pseudo_weight))
+        pool += pseudo_pool(marker, args.pseudo, check, config)
     print(json.dumps({"examples": len(pool), "labels": len(labels.sets), **asdict(config)}), file=sys.stderr)
     Training(marker, pool, config, args.out).run()
-    result = scores(marker, valid_papers)
     marker.save(args.out / "model")
+    (args.out / "config.json").write_text(json.dumps(asdict(config)) + "\n")
+    inputs = {"base": args.base / "model.safetensors", "gold": args.gold, "roles": args.roles}
+    inputs["pseudo"] = args.pseudo and args.pseudo / "pseudo.npz"
+    lineage = {name: digest(path) for name, path in inputs.items() if path}
+    (args.out / "lineage.json").write_text(json.dumps(lineage, indent=1) + "\n")
+    result = scores(marker, valid_papers)
     (args.out / "valid.json").write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result), file=sys.stderr)
     return 0

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 from uuid import uuid4
 
-from harness.errors import InputError, ModelError
+from harness.errors import ContextOverflow, InputError, ModelError
 from harness.jobs.runner import Cancelled
 from harness.models.base import Message, Model, Options, Reply, Request
 from skills.annotate import mark, prompt
@@ -17,6 +18,8 @@ from skills.annotate.moves import Framework
 
 SHORTEST = 8
 """Words; anything shorter is no abstract."""
+TEMPLATE_TOKENS = 96
+"""What a chat template adds to two or four messages, generously."""
 
 
 @dataclass
@@ -54,8 +57,13 @@ class Annotator(Protocol):
     @property
     def contract(self) -> str: ...
 
-    def tokens(self, title: str, sentences: Sequence[str]) -> int:
-        """Upper estimate of what the largest request for this abstract takes, prompt and output."""
+    def longest_prompt(self, title: str, sentences: Sequence[str]) -> str:
+        """The text of the largest request for this abstract."""
+        ...
+
+    @property
+    def output_tokens(self) -> int:
+        """What its output may take at most, and what a chat template adds."""
         ...
 
     def annotate(self, title: str, sentences: Sequence[str], cancel: threading.Event | None = None) -> Draft:
@@ -81,23 +89,35 @@ class MarkAnnotator:
         self.model, self.framework, self.calibration = model, framework, calibration
         self.options = replace(options, max_tokens=1, temperature=0.0, top_logprobs=100)
 
-    def tokens(self, title: str, sentences: Sequence[str]) -> int:
-        """Bytes of the longest window bound its tokens, but by far: a third is a safe count for prose."""
-        longest = max((self._last_prompt(title, sentences[a:b]) for a, b in mark.windows(sentences)), key=len, default="")
-        return self.model.count_tokens(longest) + 1 if len(longest) > 6000 else len(longest.encode()) // 3 + 64
+    output_tokens = 1
 
-    def _last_prompt(self, title: str, sentences: Sequence[str]) -> str:
-        return mark.prompts(title, sentences)[-1]
+    def longest_prompt(self, title: str, sentences: Sequence[str]) -> str:
+        """That of the last sentence of the longest window."""
+        last = [mark.prompts(title, sentences[start:end])[-1] for start, end in mark.windows(sentences)]
+        return max(last, key=len, default="")
 
     def annotate(self, title: str, sentences: Sequence[str], cancel: threading.Event | None = None) -> Draft:
         """Probabilities of every sentence, then thresholds, order and calibration."""
         draft = Draft({})
         table: list[dict[str, float]] = []
         for start, end in mark.windows(sentences):
-            table += self._window(title, sentences[start:end], draft, cancel)
+            table += self._fitting(title, sentences[start:end], draft, cancel)
         for move in self.framework.moves:
             draft.cells[move.name] = self._cell(move.name, move.most, [row[move.name] for row in table])
         return draft
+
+    def _fitting(
+        self, title: str, sentences: Sequence[str], draft: Draft, cancel: threading.Event | None
+    ) -> list[dict[str, float]]:
+        """A window, in halves where its characters took more tokens than expected."""
+        try:
+            return self._window(title, sentences, draft, cancel)
+        except ContextOverflow:
+            if len(sentences) == 1:
+                raise
+            half = len(sentences) // 2
+            first = self._fitting(title, sentences[:half], draft, cancel)
+            return first + self._fitting(title, sentences[half:], draft, cancel)
 
     def _window(
         self, title: str, sentences: Sequence[str], draft: Draft, cancel: threading.Event | None
@@ -142,12 +162,15 @@ class ListAnnotator:
         longest = prompt.PROSE_TOKENS if prose else prompt.QUOTE_TOKENS
         self.options = replace(options, max_tokens=longest, stop=(prompt.END,))
 
-    def tokens(self, title: str, sentences: Sequence[str]) -> int:
-        """Estimate of prompt and schema, plus the whole output; prose may need a second turn."""
-        text = "".join(message.content for message in prompt.messages(self.framework, title, sentences, prose=self.prose))
-        schema = len(str(prompt.schema(self.framework, len(sentences), prose=self.prose))) // 3
-        turns = 2 if self.prose else 1
-        return len(text.encode()) // 3 + schema + 128 + turns * self.options.max_tokens
+    @property
+    def output_tokens(self) -> int:
+        """Prose may need a second turn, which holds the first answer too."""
+        return (2 if self.prose else 1) * self.options.max_tokens + TEMPLATE_TOKENS
+
+    def longest_prompt(self, title: str, sentences: Sequence[str]) -> str:
+        """The chat's texts and the schema, which some backends put into the prompt."""
+        texts = [message.content for message in prompt.messages(self.framework, title, sentences, prose=self.prose)]
+        return "\n".join([*texts, json.dumps(prompt.schema(self.framework, len(sentences), prose=self.prose))])
 
     def annotate(self, title: str, sentences: Sequence[str], cancel: threading.Event | None = None) -> Draft:
         """One request; in prose style one more where the text names what the abstract does not."""

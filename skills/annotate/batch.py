@@ -6,6 +6,7 @@ import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from heapq import nlargest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from harness.context import Context
 
 KIND = "annotate"
+COUNTED = 3
+MARGIN = 1.15
 
 
 @dataclass
@@ -71,14 +74,17 @@ def items_of(
     return items
 
 
-def largest_request(items: Sequence[Item], annotator: Annotator) -> int:
-    """Tokens of the largest request of the job: the context is chosen once from it."""
-    largest = 0
-    for item in items:
-        if item.error is None:
-            paper, sentences = item.payload
-            largest = max(largest, annotator.tokens(paper.title, [sentence.text for sentence in sentences]))
-    return largest
+def reserve(items: Sequence[Item], annotator: Annotator, model: Model) -> None:
+    """Have the model's context hold the largest request of the job; a row that no context can hold fails by itself.
+
+    Tokens are counted for the few longest prompts only, with a margin for texts of fewer characters and more tokens.
+    """
+    payloads = [item.payload for item in items if item.error is None]
+    prompts = (annotator.longest_prompt(paper.title, [s.text for s in sentences]) for paper, sentences in payloads)
+    longest = nlargest(COUNTED, prompts, key=len)
+    if longest:
+        needed = round(MARGIN * max(map(model.count_tokens, longest))) + annotator.output_tokens
+        model.reserve(min(needed, model.info.context or needed))
 
 
 def annotate_all(
@@ -93,8 +99,7 @@ def annotate_all(
 ) -> Batch:
     """Annotate every paper, taking from the journal what is there. KeyboardInterrupt leaves all finished rows in it."""
     items = items_of(papers, annotator, model, framework, style, salt)
-    if needed := largest_request(items, annotator):
-        model.reserve(needed)
+    reserve(items, annotator, model)
     outcomes: dict[int, Any] = {}
     batch = Batch([])
 

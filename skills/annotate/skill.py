@@ -59,12 +59,13 @@ def read(task: Task, options: AnnotateOptions, context: Context) -> tuple[PaperS
     """The papers of the task's input, all of them: the context is chosen for the largest."""
     from harness.readers import open_papers
 
-    if not task.text and context.stdin is None:
+    piped = context.stdin if task.text in ("", "-") else None  # looking at it waits for the other end
+    if not task.text and piped is None:
         raise UsageError("/annotate: nothing to annotate", "for example /annotate papers.csv save to annotated.csv")
     source = open_papers(
         task.text,
         columns=dict(options.columns),
-        stdin=context.stdin,
+        stdin=piped,
         offline=context.settings.offline,
         corpus=options.papers,
         limit=options.limit,
