@@ -28,7 +28,9 @@ from finetune.dataset.abstracts import read_jsonl
 from finetune.mark_model import load_marker
 from finetune.mark_train import MarkConfig, arrays, digest, split
 from harness.config import ROOT
-from harness.registry import Entry, Gate, Gguf, find, promote, write
+from harness.errors import MarginaliaError
+from harness.registry import Entry, Gate, Gguf, find, normalise, promote, write
+from harness.registry_entry import place
 from skills.annotate import mark
 from skills.annotate.calibration import logit
 
@@ -95,23 +97,19 @@ def serving_values(folder: Path, gold_path: Path) -> dict[str, Any]:
     }
 
 
-def digest(path: Path) -> str:
-    """``sha256:…`` of a file."""
-    return f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
-
-
 def release(folder: Path, gold_path: Path, name: str, registry: Path) -> Entry:
-    """Write the GGUF and a candidate entry into a registry folder."""
-    values = serving_values(folder, gold_path)
-    family, tag = name.split(":")
+    """Write the GGUF and a candidate entry into a registry folder. InputError for a name or a model that cannot be."""
+    name = normalise(name)
     lineage = {
-        "gold": digest(gold_path),
+        **json.loads((folder / "lineage.json").read_text()),
         "config": digest(folder / "config.json"),
         "weights": digest(folder / "model" / "model.safetensors"),
     }
-    if (folder / "lineage.json").exists():
-        lineage |= json.loads((folder / "lineage.json").read_text())
-    target = registry / family / f"{tag}.gguf"
+    if lineage["gold"] != digest(gold_path):  # another split would choose thresholds on papers that were trained on
+        raise SystemExit(f"{gold_path}: not the gold that {folder} was trained on")
+    values = serving_values(folder, gold_path)
+    tag = name.rpartition(":")[2]
+    target = place(registry, name) / f"{tag}.gguf"
     target.parent.mkdir(parents=True, exist_ok=True)
     convert(folder / "model", target, "f16", metadata={f"lineage.{key}": value for key, value in lineage.items()})
     data = target.read_bytes()
@@ -154,12 +152,16 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--scores", type=Path, help="JSON of measured scores: write them and promote")
     parser.add_argument("--registry", type=Path, default=ROOT / "registry")
     args = parser.parse_args(argv)
-    if args.scores:
-        entry = add_scores(args.name, args.scores, args.registry)
-    elif args.gold:
-        entry = release(args.run, args.gold, args.name, args.registry)
-    else:
+    if not (args.scores or args.gold):
         parser.error("give --gold to release, or --scores to promote")
+    try:
+        if args.scores:
+            entry = add_scores(args.name, args.scores, args.registry)
+        else:
+            entry = release(args.run, args.gold, args.name, args.registry)
+    except MarginaliaError as error:
+        print(error, file=sys.stderr)
+        return error.exit
     print(f"{entry.name} is {entry.status}: {json.dumps(entry.scores)}", file=sys.stderr)
     return 0
 

@@ -40,10 +40,13 @@ _ENDS = {Exit.DONE: "done", Exit.INTERRUPTED: "stopped"}
 
 
 class SkillEntry(Parsable, Protocol):
-    """What the REPL must know about a skill: what the parser must, and a description."""
+    """What the REPL must know about a skill: what the parser must, a description, an example."""
 
     @property
     def description(self) -> str: ...
+
+    @property
+    def example(self) -> str: ...
 
 
 class ReplSession(Protocol):

@@ -89,6 +89,8 @@ def _skill_help(desk: Desk, name: str) -> None:
     desk.out.print(f"/{name} INPUT [save to PATH]", style="bold")
     desk.out.print(descriptions(desk.session)[name], soft_wrap=False)
     _list((usage(flag), flag.help) for flag in flags_of(desk.session, name))
+    if example := next((skill.example for skill in desk.session.skills if skill.name == name), ""):
+        desk.out.print(f"example: {example}")
 
 
 def _skills(desk: Desk, argument: str) -> bool:

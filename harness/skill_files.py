@@ -15,6 +15,8 @@ FILE = "SKILL.md"
 CODE = "skill.py"
 TRIGGERS = "marginalia-triggers"
 """Metadata key: ``;``-separated patterns that activate the skill without a slash (``harness.task.trigger_regex``)."""
+EXAMPLE = "marginalia-example"
+"""Metadata key: a task that shows how the skill is used."""
 GENERAL = "marginalia-general-model"
 """Metadata key: ``"no"`` keeps a skill from being run by a general chat model."""
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from harness.config import ROOT
 from harness.errors import Exit, InputError, UsageError
-from harness.skill_files import CODE, FILE, SkillFile, read_skill
+from harness.skill_files import CODE, EXAMPLE, FILE, SkillFile, read_skill
 from harness.task import did_you_mean
 from harness.trust import is_trusted
 
@@ -77,6 +77,11 @@ class InstalledSkill:
     @property
     def description(self) -> str:
         return self.file.description
+
+    @property
+    def example(self) -> str:
+        """A task that shows how it is used; empty where its SKILL.md has none."""
+        return self.file.metadata.get(EXAMPLE, "")
 
     @property
     def triggers(self) -> tuple[str, ...]:

@@ -29,6 +29,7 @@ class StubSkill:
     description: str
     flags: tuple[Flag, ...] = ()
     triggers: tuple[str, ...] = ()
+    example: str = "/annotate papers.csv save to out.csv"
 
 
 @dataclass
@@ -296,6 +297,7 @@ def test_help_of_a_skill_shows_its_flags(type_keys: Type, capsys: pytest.Capture
     assert out.count("Eight moves of an abstract.") == 2
     assert "--style quote|prose" in out
     assert "how the moves are written" in out
+    assert "example: /annotate papers.csv save to out.csv" in out
 
 
 def test_help_of_nothing_known(type_keys: Type, capsys: pytest.CaptureFixture[str]) -> None:

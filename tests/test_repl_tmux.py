@@ -23,7 +23,7 @@ from harness.skills import Outcome
 from harness.task import parse_task
 
 class Skill:
-    name, description, triggers, flags = "annotate", "Eight moves of an abstract.", (), ()
+    name, description, triggers, flags, example = "annotate", "Eight moves of an abstract.", (), (), ""
 
 class Session:
     settings, skills = Settings(), (Skill(),)
