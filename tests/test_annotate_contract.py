@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from pathlib import Path
@@ -52,7 +53,7 @@ def test_a_broken_framework_is_named_with_its_problem(tmp_path: Path, text: str,
 def test_each_prompt_is_a_prefix_of_the_next_and_ends_with_the_mark() -> None:
     texts = mark.prompts("A title", SENTENCES)
     assert len(texts) == 3
-    for text, following in zip(texts, texts[1:], strict=False):
+    for text, following in itertools.pairwise(texts):
         assert following.startswith(text)
     assert all(text.endswith(mark.MARK) for text in texts)
     assert texts[0].startswith("# A title\nOld ways fail.\nWe propose X.\nIt gains 5%.\n")

@@ -92,7 +92,7 @@ def test_terminal_codes_of_a_title_do_not_reach_the_terminal(tmp_path: Path) -> 
     assert "\x1b" not in out.file.getvalue()
 
 
-@pytest.mark.parametrize(("text", "numbers"), [("1 3", [1, 3]), ("2,2", [2]), ("", []), ("4", None), ("x", None), ("0", None)])
+@pytest.mark.parametrize(("text", "numbers"), [("1 3", [1, 3]), ("2,2", [2]), ("", []), ("4", None), ("x", None)])
 def test_numbers_as_typed(text: str, numbers: list[int] | None) -> None:
     assert parse_numbers(text, 3) == numbers
 
@@ -101,7 +101,7 @@ def test_numbers_as_typed(text: str, numbers: list[int] | None) -> None:
 def test_a_file_that_holds_no_annotations_is_named(tmp_path: Path, text: str) -> None:
     path = tmp_path / "x.jsonl"
     path.write_bytes(text.encode("latin-1"))
-    with pytest.raises(InputError, match="x.jsonl"):
+    with pytest.raises(InputError, match=r"x\.jsonl"):
         read_annotations(path)
 
 

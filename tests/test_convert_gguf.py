@@ -152,9 +152,7 @@ def test_llama_computes_and_tokenises_as_transformers(tmp_path: Path, tokenizer:
     assert answer["tokens"] == [tokenizer(text)["input_ids"] for text in ODD]
     expected = [greedy(model, ids) for ids in prompts]
     assert [tokens[: len(due)] for tokens, due in zip(answer["greedy"], expected, strict=True)] == expected
-    assert len({token for tokens in expected for token in tokens}) > 20, (
-        "a model that always says the same proves nothing"
-    )
+    assert len({token for tokens in expected for token in tokens}) > 20, "a model that always says the same proves nothing"
 
 
 @pytest.mark.parametrize("outtype", ["f16", "bf16", "q8_0", "q5_0", "q4_0"])
