@@ -67,7 +67,8 @@ def fit_curve(best: Any, correct: Any, move_index: Any, moves: Sequence[str]) ->
     features = np.column_stack([scores, np.eye(len(moves))[move_index]])
     model = LogisticRegression(C=1.0, max_iter=500).fit(features, correct)
     slope, *own = model.coef_[0].tolist()
-    intercepts = {move: round(model.intercept_[0] + value, 3) for move, value in zip(moves, own, strict=True)}
+    base = float(model.intercept_[0])
+    intercepts = {move: round(base + value, 3) for move, value in zip(moves, own, strict=True)}
     return {"slope": round(slope, 3), **intercepts}
 
 

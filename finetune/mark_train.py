@@ -57,6 +57,8 @@ class MarkConfig:
     valid: float = 0.1
     gold_repeats: int = 1
     """How often every gold paper stands in one epoch, beside pseudo-labelled papers that stand in it once."""
+    rare_repeats: int = 0
+    """How often more a paper stands in it that states a move which fewer than a fifth of the papers state."""
     pseudo_weight: float = 0.6
     pseudo_papers: int = 0
     role_weight: float = 0.3
