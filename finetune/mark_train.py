@@ -17,6 +17,7 @@ import os
 import random
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from itertools import count
@@ -269,7 +270,13 @@ def refuse_leaks(path: Path, papers: Iterable[Mapping[str, Any]], check: LeakChe
 def gold_pool(marker: Marker, papers: Sequence[dict[str, Any]], config: MarkConfig) -> list[tuple[Example, float]]:
     """The gold papers, each as often as the configuration says, some of them without their title."""
     rng = random.Random(config.seed)
-    repeated = [paper for paper in papers for _ in range(config.gold_repeats)]
+    stating = Counter(move for paper in papers for move, numbers in paper["moves"].items() if numbers)
+    rare = [move for move in marker.labels.moves if stating[move] < 0.2 * len(papers)]
+    repeated = [
+        paper
+        for paper in papers
+        for _ in range(config.gold_repeats + config.rare_repeats * any(paper["moves"].get(move) for move in rare))
+    ]
     return [(marker.encoder.gold(paper, title=rng.random() >= config.drop_title), 1.0) for paper in repeated]
 
 

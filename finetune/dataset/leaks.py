@@ -13,7 +13,8 @@ from typing import Any
 
 NGRAM = 8
 SHARE = 0.5
-_VERSION = re.compile(r"v\d+$")
+_PREFIX = re.compile(r"^(?:arxiv:|https?://(?:www\.|export\.)?arxiv\.org/(?:abs|pdf)/)")
+_SUFFIX = re.compile(r"(?:v\d+)?(?:\.pdf)?$")
 _WORD = re.compile(r"[a-z0-9]+")
 
 
@@ -31,8 +32,8 @@ def ngrams(text: str, n: int = NGRAM) -> set[tuple[str, ...]]:
 
 
 def paper_key(identifier: str) -> str:
-    """An arXiv id without its version, so that all versions are one paper."""
-    return _VERSION.sub("", identifier.strip().lower())
+    """An identifier without the address and the version that arXiv ids come with, so that all versions are one paper."""
+    return _SUFFIX.sub("", _PREFIX.sub("", identifier.strip().lower()), count=1)
 
 
 class LeakCheck:

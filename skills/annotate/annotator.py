@@ -81,7 +81,7 @@ def check_readable(sentences: Sequence[str]) -> None:
 
 
 class MarkAnnotator:
-    """Contract mark@1: each sentence is one short continuation over the cached prefix of the abstract."""
+    """Contract mark@1: each sentence is one token after a prefix of the same cached prompt."""
 
     contract = mark.CONTRACT
 
@@ -124,13 +124,15 @@ class MarkAnnotator:
     ) -> list[dict[str, float]]:
         session = uuid4().hex
         rows = []
-        for text in mark.prompts(title, sentences):
+        # The last sentence first: its prompt holds all the others, so one large batch computes them, and each sentence
+        # before it costs a single token. In reading order it would be as many small batches, a fifth slower.
+        for text in reversed(mark.prompts(title, sentences)):
             if cancel is not None and cancel.is_set():  # one token is not worth a stream that can be cancelled
                 raise Cancelled
             reply = self.model.generate(Request(prompt=text, options=self.options, session=session))
             draft.count(reply)
             rows.append(self._marginals(reply))
-        return rows
+        return rows[::-1]
 
     def _marginals(self, reply: Reply) -> dict[str, float]:
         """From log-probabilities where the backend gives them, else from the written label alone."""
@@ -160,7 +162,8 @@ class ListAnnotator:
         self.model, self.framework, self.prose = model, framework, prose
         self.contract = prompt.PROSE if prose else prompt.QUOTE
         longest = prompt.PROSE_TOKENS if prose else prompt.QUOTE_TOKENS
-        self.options = replace(options, max_tokens=longest, stop=(prompt.END,))
+        # thoughts would use up the tokens that the answer needs
+        self.options = replace(options, max_tokens=longest, stop=(prompt.END,), think=False)
 
     @property
     def output_tokens(self) -> int:

@@ -3,8 +3,8 @@
 The prompt has two passes. The first gives the whole abstract, a sentence a line, so that every mark is made in full view
 of what comes later. The second repeats each sentence, ended by the mark token; the next token that the model writes is
 the set of moves that the sentence states (a label powerset, Boutell et al. 2004, section 3.3, as tokens such as
-``<claim+novelty>`` or ``<none>``). What it wrote is not fed back, so every sentence is a short continuation of one cached
-prefix, and one forward pass gives all marks of an abstract in training.
+``<claim+novelty>`` or ``<none>``). What it wrote is not fed back, so every sentence's prompt is a beginning of the last
+one's: one cached prompt serves all sentences, and in training one forward pass gives all marks of an abstract.
 
 Training and serving both import this module; nothing here imports a model runtime.
 """

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import UsageError
-from harness.task import Flag, Task
+from harness.task import Flag, Task, file_path
 from skills.annotate.moves import DEFAULT, Framework, load_framework
 
 FLAGS = (
@@ -58,7 +58,7 @@ def options_of(task: Task) -> AnnotateOptions:
         return value if isinstance(value, tuple) else (str(value),)
 
     def path(name: str) -> Path | None:
-        return Path(str(flags[name])) if name in flags else None
+        return file_path(str(flags[name])) if name in flags else None
 
     columns = []
     for pair in many("column"):
@@ -73,7 +73,7 @@ def options_of(task: Task) -> AnnotateOptions:
         style=str(flags.get("style", "quote")),
         framework_path=path("framework") or DEFAULT,
         columns=tuple(columns),
-        papers=tuple(Path(name) for name in many("papers")),
+        papers=tuple(map(file_path, many("papers"))),
         limit=int(limit),
         review=path("review"),
         gold=path("gold"),

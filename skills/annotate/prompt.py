@@ -22,6 +22,7 @@ END = "</annotation>"
 # An output never needs more: eight moves of up to four numbers, or of two sentences each.
 QUOTE_TOKENS = 220
 PROSE_TOKENS = 1400
+_FENCE = re.compile(r"```(?:json)?\s*(.*?)\s*```", re.DOTALL)
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 _NAME = re.compile(r"\b(?:[A-Z][A-Za-z0-9]*[A-Z0-9][A-Za-z0-9]*|[A-Z][a-z]+)(?:-[A-Za-z0-9]+)*\b")
 
@@ -108,8 +109,10 @@ def completion(framework: Framework, answer: Answer, *, prose: bool = False) -> 
 
 
 def parse(framework: Framework, text: str, count: int, *, prose: bool = False) -> Answer:
-    """Read an answer. Raises ModelError saying what is wrong with it; unknown numbers and doubles are an error too."""
+    """Read an answer, which may stand in a Markdown fence. Raises ModelError: no JSON, or numbers of no sentence."""
     body = text.split(END)[0].strip()
+    if fenced := _FENCE.fullmatch(body):
+        body = fenced[1]
     try:
         data = json.loads(body)
     except json.JSONDecodeError as error:
