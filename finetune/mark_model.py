@@ -97,8 +97,18 @@ class Marker:
         return [*self.model.named_parameters(), *extra]
 
 
+def start_marker(base: Path, labels: Labels, seed: int) -> Marker:
+    """What a run starts from: a plain base with new label vectors, or a marker of the same labels as it was saved."""
+    if not (base / "labels.json").exists():
+        return Marker(base, labels, seed)
+    marker = load_marker(base)
+    if marker.labels != labels:
+        raise SystemExit(f"{base}: has labels of another run: give a base model, or use the same gold and seed")
+    return marker
+
+
 def load_marker(folder: Path) -> Marker:
-    """A marker that ``Marker.save`` wrote, for prediction (its label vectors are no longer sums of move vectors)."""
+    """A marker that ``Marker.save`` wrote, to predict or train on (its label vectors are no longer sums of move vectors)."""
     from safetensors.torch import load_file
 
     data = json.loads((folder / "labels.json").read_text())

@@ -34,7 +34,7 @@ from finetune import metrics
 from finetune.dataset.abstracts import read_jsonl
 from finetune.dataset.leaks import LeakCheck
 from finetune.mark_data import Example, Labels, batches, noisy, sentence_sets
-from finetune.mark_model import Marker
+from finetune.mark_model import Marker, start_marker
 from finetune.pretrain import build_optimizers, log
 from skills.annotate.moves import load_framework
 
@@ -322,7 +322,7 @@ def main(argv: list[str] | None = None) -> int:
     if not valid_papers:
         raise SystemExit(f"{args.gold}: {len(papers)} papers leave none to validate with: raise `valid` or give more")
     labels = Labels.of(train_papers, load_framework().names, config.least)
-    marker = Marker(args.base, labels, config.seed)
+    marker = start_marker(args.base, labels, config.seed)
     pool = gold_pool(marker, train_papers, config)
     if args.roles and config.role_papers:
         pool += role_pool(marker, args.roles, check, config)

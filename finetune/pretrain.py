@@ -145,6 +145,8 @@ class Pretraining:
         import torch
         from transformers import PreTrainedTokenizerFast
 
+        if missing := [name for name in ("tokenizer", "train.npy", "valid.npy") if not (out / name).exists()]:
+            raise SystemExit(f"{out / missing[0]}: not there; make it with finetune.dataset.abstracts --out {out}")
         self.config, self.out = config, out
         torch.set_num_threads(config.threads)
         self.tokenizer = PreTrainedTokenizerFast.from_pretrained(out / "tokenizer")
@@ -233,7 +235,7 @@ class Pretraining:
         if not path.exists():
             return False
         state = torch.load(path, weights_only=True)
-        if state["config"]["steps"] != self.config.steps or state["config"]["layers"] != self.config.layers:
+        if state["config"] != asdict(self.config):
             raise SystemExit(f"{path} belongs to another configuration: move it away or use its configuration")
         self.model.load_state_dict(state["model"])
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):

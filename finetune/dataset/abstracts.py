@@ -71,7 +71,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("corpus", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--held-out", type=Path, action="append", default=[], help="evaluation sets that must not leak")
-    parser.add_argument("--vocab", type=int, default=8192)
+    parser.add_argument("--vocab", type=int, default=8192, help="tokens of the tokenizer, at most 65536 (uint16)")
     parser.add_argument("--valid", type=int, default=300, help="documents kept for validation loss")
     parser.add_argument("--limit", type=int, help="use only so many documents (smoke runs)")
     parser.add_argument("--seed", type=int, default=1)
@@ -80,6 +80,8 @@ def main(argv: list[str] | None = None) -> int:
     import numpy as np
     from transformers import PreTrainedTokenizerFast
 
+    if not 300 <= args.vocab <= 65536:
+        parser.error(f"--vocab {args.vocab}: not from 300 to 65536")
     check = LeakCheck(row for path in args.held_out for row in read_jsonl(path))
     dropped: Counter[str] = Counter()
     texts: list[str] = []
@@ -90,6 +92,8 @@ def main(argv: list[str] | None = None) -> int:
             dropped[reason] += 1
         else:
             texts.append(document(row))
+    if len(texts) <= args.valid:
+        parser.error(f"{args.corpus}: {len(texts)} documents leave none to train on beside --valid {args.valid}")
     random.Random(args.seed).shuffle(texts)
     tokenizer = train_tokenizer(texts, args.vocab)
     args.out.mkdir(parents=True, exist_ok=True)
