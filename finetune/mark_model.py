@@ -108,7 +108,7 @@ def start_marker(base: Path, labels: Labels, seed: int) -> Marker:
 
 
 def load_marker(folder: Path) -> Marker:
-    """A marker that ``Marker.save`` wrote, to predict or train on (its label vectors are no longer sums of move vectors)."""
+    """A marker that ``Marker.save`` wrote, to predict or train on (its label vectors are sums no longer)."""
     from safetensors.torch import load_file
 
     data = json.loads((folder / "labels.json").read_text())

@@ -39,7 +39,7 @@ GATE = Gate(set="moves_dev", metric="macro_f1", minimum=0.742)
 
 
 def cells(
-    gold: metrics.Bools, probabilities: metrics.Floats, groups: metrics.Ints, thresholds: metrics.Floats
+    gold: metrics.Bools, probabilities: metrics.Floats, groups: metrics.Ints, floors: metrics.Floats
 ) -> dict[str, Any]:
     """Every (paper, move) cell: its best probability, whether it counts as stated, and whether that is right."""
     best, stated, correct, move_index = [], [], [], []
@@ -48,7 +48,7 @@ def cells(
         truth, chances = gold[rows], probabilities[rows]
         for move in range(gold.shape[1]):
             top = int(chances[:, move].argmax())
-            says = bool(chances[top, move] >= thresholds[move])
+            says = bool(chances[top, move] >= floors[move])
             best.append(float(chances[top, move]))
             stated.append(says)
             correct.append(bool(truth[top, move]) if says else not truth[:, move].any())
@@ -80,15 +80,17 @@ def serving_values(folder: Path, gold_path: Path) -> dict[str, Any]:
     predictions = marker.predict([marker.encoder.gold(paper) for paper in papers], bf16=False)  # as it is served
     gold, probabilities, groups = arrays(papers, predictions, marker.labels)
     thresholds = metrics.best_thresholds(gold, probabilities)
-    table = cells(gold, probabilities, groups, thresholds)
+    floors = metrics.best_floors(gold, probabilities, groups, thresholds)
+    table = cells(gold, probabilities, groups, floors)
     moves = marker.labels.moves
     curves = {}
     for name, chosen in (("stated", table["stated"]), ("absent", ~table["stated"])):
         curves[name] = fit_curve(table["best"][chosen], table["correct"][chosen], table["move"][chosen], moves)
-    per_move = metrics.f1_per_move(gold, probabilities >= thresholds)
+    per_move = metrics.f1_per_move(gold, metrics.decide(probabilities, groups, thresholds, floors))
     return {
         "serving": {
             "thresholds": {m: round(float(t), 3) for m, t in zip(moves, thresholds, strict=True)},
+            "floors": {m: round(float(f), 3) for m, f in zip(moves, floors, strict=True)},
             **curves,
         },
         "scores": {

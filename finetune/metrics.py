@@ -40,6 +40,30 @@ def best_thresholds(gold: Bools, probabilities: Floats) -> Floats:
     return np.array(chosen)
 
 
+def decide(probabilities: Floats, groups: Ints, thresholds: Floats, floors: Floats) -> Bools:
+    """The sentences that state each move: those that reach its threshold and, where none of a paper does, its best
+    sentence if that reaches the floor (a move that nearly every paper states deserves its likeliest sentence)."""
+    chosen = probabilities >= thresholds
+    for paper in np.unique(groups):
+        rows = np.flatnonzero(groups == paper)
+        part = probabilities[rows]
+        columns = np.flatnonzero(~chosen[rows].any(0) & (part.max(0) >= floors))
+        chosen[rows[part.argmax(0)[columns]], columns] = True
+    return np.asarray(chosen)
+
+
+def best_floors(gold: Bools, probabilities: Floats, groups: Ints, thresholds: Floats) -> Floats:
+    """For each move the floor with the highest F1; the threshold itself (no floor) unless that gains 0.003."""
+    floors = thresholds.copy()
+    plain = f1_per_move(gold, probabilities >= thresholds)
+    for share in np.linspace(0.9, 0.1, 17):
+        scores = f1_per_move(gold, decide(probabilities, groups, thresholds, thresholds * share))
+        current = f1_per_move(gold, decide(probabilities, groups, thresholds, floors))
+        better = (scores > current + 1e-9) & (scores >= plain + 0.003)
+        floors[better] = (thresholds * share)[better]
+    return floors
+
+
 def bootstrap_difference(
     gold: Bools, first: Bools, second: Bools, groups: Ints, *, rounds: int = 2000, seed: int = 0
 ) -> tuple[float, float, float]:

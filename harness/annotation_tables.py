@@ -21,7 +21,7 @@ from harness.errors import UsageError
 Record = Mapping[str, Any]
 Row = Mapping[str, str]
 
-RECORD_KEYS = ("id", "title", "status", "moves", "style", "model", "error")
+RECORD_KEYS = ("id", "title", "status", "moves", "absent", "style", "model", "error")
 MODEL_KEYS = ("name", "backend", "digest")
 MOVE_KEYS = ("text", "sentences", "spans", "confidence")
 PARQUET_ROWS = 1000
@@ -76,15 +76,18 @@ def found(record: Record, move: str) -> Mapping[str, Any] | None:
     return (record.get("moves") or {}).get(move) or None
 
 
-def confidence(move: Mapping[str, Any] | None) -> float | None:
-    """The confidence of a move, where it has one that is a number."""
-    value = (move or {}).get("confidence")
+def confidence(record: Record, move: str) -> float | None:
+    """How sure it is that the move is stated as quoted, or that it is not stated; None where the record does not say."""
+    entry, absent = found(record, move), record.get("absent")
+    if entry is None:
+        entry = {"confidence": absent.get(move)} if isinstance(absent, Mapping) else {}
+    value = entry.get("confidence")
     return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
 
 
 def has_confidence(table: Annotations) -> bool:
     """Whether any move of any record carries a confidence."""
-    return any(confidence(found(record, move)) is not None for record in table.records for move in table.moves)
+    return any(confidence(record, move) is not None for record in table.records for move in table.moves)
 
 
 def model_name(record: Record) -> str:
@@ -119,9 +122,9 @@ def _from_record(name: str, record: Record, row: Row) -> str:
 
 
 def _from_move(move: str, kind: str, record: Record, row: Row) -> Any:
-    entry = found(record, move)
     if kind == "confidence":
-        return confidence(entry)
+        return confidence(record, move)
+    entry = found(record, move)
     if kind == "sentences":
         return list((entry or {}).get("sentences") or ())
     return clean(entry.get("text")) if entry else None
@@ -220,6 +223,8 @@ def json_line(record: Record, moves: Sequence[str]) -> str:
     if isinstance(ordered.get("moves"), Mapping):
         entries = _ordered(ordered["moves"], moves)
         ordered["moves"] = {move: entry and _ordered(entry, MOVE_KEYS) for move, entry in entries.items()}
+    if isinstance(ordered.get("absent"), Mapping):
+        ordered["absent"] = _ordered(ordered["absent"], moves)
     return json.dumps(ordered, ensure_ascii=False).translate(_NOT_RAW_IN_JSON)
 
 
@@ -246,16 +251,16 @@ def escape_markdown(value: object) -> str:
     return _MARKUP.sub(r"\\\1", text)
 
 
-def _markdown_move(name: str, entry: Mapping[str, Any] | None) -> str:
-    if not entry:
-        return f"- **{escape_markdown(name)}** *not stated*\n"
+def _markdown_move(record: Record, move: str) -> str:
+    entry = found(record, move)
     notes = []
-    if sentences := entry.get("sentences"):
+    if sentences := (entry or {}).get("sentences"):
         notes.append(f"sentence{'s' * (len(sentences) > 1)} {', '.join(str(number) for number in sentences)}")
-    if (sure := confidence(entry)) is not None:
+    if (sure := confidence(record, move)) is not None:
         notes.append(f"confidence {sure:.2f}")
     note = f" ({'; '.join(notes)})" if notes else ""
-    return f"- **{escape_markdown(name)}** {escape_markdown(entry.get('text'))}{note}\n"
+    text = escape_markdown(entry.get("text")) if entry else "*not stated*"
+    return f"- **{escape_markdown(move)}** {text}{note}\n"
 
 
 def _markdown_summary(table: Annotations) -> Iterator[str]:
@@ -271,15 +276,17 @@ def _markdown_summary(table: Annotations) -> Iterator[str]:
 
 
 def write_markdown(handle: IO[str], table: Annotations) -> None:
-    """A summary table, then each paper with its moves, the sentences they rest on, and what went wrong."""
-    handle.writelines(_markdown_summary(table))
+    """A summary table of several papers, then each with its moves, the sentences they rest on, and what went wrong."""
+    several = len(table.records) != 1
+    if several:
+        handle.writelines(_markdown_summary(table))
     for record in table.records:
         name = escape_markdown(record.get("title")) or escape_markdown(record.get("id")) or "Untitled"
-        handle.write(f"\n## {name}\n\n")
-        if record.get("id"):
+        handle.write("\n" * several + f"## {name}\n\n")
+        if record.get("id") and record.get("title"):
             handle.write(f"{escape_markdown(record['id'])}\n\n")
         if record.get("status") != "ok":
             reason = escape_markdown(record.get("error")) or "no reason given"
             handle.write(f"**{escape_markdown(record.get('status'))}:** {reason}\n\n")
         if record.get("status") != "error":
-            handle.writelines(_markdown_move(move, found(record, move)) for move in table.moves)
+            handle.writelines(_markdown_move(record, move) for move in table.moves)

@@ -33,6 +33,9 @@ COMMANDS = {
 }
 """Command → the function that does it; empty: not in this version."""
 
+OWN = ("harness", "skills", "finetune")
+"""Our packages; any other that is missing is one to install."""
+
 HELP = """\
 tasks:
   marginalia "/annotate papers.csv save to out.csv"    eight moves of each abstract, as a table
@@ -75,6 +78,10 @@ def main(argv: list[str] | None = None) -> int:
         return _fail(f"error: {error}", error.exit)
     except KeyboardInterrupt:
         return _fail("interrupted; what was finished is kept, the same command goes on from there", Exit.INTERRUPTED)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] in OWN:
+            raise
+        return _fail(f"error: the Python package {error.name} is not installed; pip install -e .", Exit.FAILED)
     except OSError as error:
         if error.errno not in (errno.EPIPE, errno.ENOSPC):
             raise
@@ -102,7 +109,13 @@ def _options() -> Parser:
     add("--offline", action="store_const", const=True, help="never use the network, whatever is asked for")
     add("--workers", type=int, metavar="N", help="requests at once (default: what the model can do)")
     add("--yes", action="store_const", const=True, help="overwrite files and save outside this folder without asking")
-    add("-v", "--verbose", action="store_const", const=True, help="say more on stderr")
+    add(
+        "-v",
+        "--verbose",
+        action="store_const",
+        const=True,
+        help="say more on stderr: failed rows, tokens, time, tracebacks",
+    )
     add("--no-log", dest="log", action="store_const", const=False, help="do not log this run")
     return parser
 

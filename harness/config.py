@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 def home(environment: Mapping[str, str] = os.environ) -> Path:
     """The user's data folder: ``$MARGINALIA_HOME``, else the platform's rule (XDG, Application Support, LOCALAPPDATA)."""
     if explicit := environment.get("MARGINALIA_HOME"):
-        return Path(explicit).expanduser()
+        return Path(os.path.expanduser(explicit))
     if sys.platform == "win32":
         return Path(environment.get("LOCALAPPDATA") or Path.home() / "AppData/Local") / "marginalia"
     if sys.platform == "darwin":
@@ -54,6 +54,9 @@ class Settings:
     """Seconds without a sign of life before a model request counts as failed."""
 
 
+_KINDS = {bool: "true or false", int: "a whole number of 0 or more", float: "a number of 0 or more", str: "a text"}
+
+
 def _coerce(name: str, value: Any, where: str) -> Any:
     """A value from TOML or the environment as the type of its setting; a clear error where it cannot be."""
     kind = type(getattr(Settings(), name))
@@ -67,9 +70,11 @@ def _coerce(name: str, value: Any, where: str) -> Any:
             if lowered in {"0", "false", "no", "off", ""}:
                 return False
             raise ValueError
+        if kind is not str and float(value) < 0:
+            raise ValueError
         return kind(value)
     except (TypeError, ValueError):
-        raise UsageError(f"{where}: {name} = {value!r} is not a {kind.__name__}", "correct or remove it") from None
+        raise UsageError(f"{where}: {name} = {value!r} is not {_KINDS[kind]}", "correct or remove it") from None
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
@@ -85,6 +90,13 @@ def _read_toml(path: Path) -> dict[str, Any]:
     return {name: _coerce(name, value, str(path)) for name, value in values.items()}
 
 
+def _working_folder() -> Path:
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        raise UsageError("the working folder is gone", "change to one that exists") from None
+
+
 def load_settings(
     options: Mapping[str, Any] | None = None,
     environment: Mapping[str, str] = os.environ,
@@ -95,7 +107,7 @@ def load_settings(
     Raises UsageError for a file or value that cannot be used.
     """
     settings = replace(Settings(), **_read_toml(home(environment) / "config.toml"))
-    settings = replace(settings, **_read_toml((folder or Path.cwd()) / "marginalia.toml"))
+    settings = replace(settings, **_read_toml((folder or _working_folder()) / "marginalia.toml"))
     from_environment = {
         field.name: _coerce(field.name, environment[key], key)
         for field in fields(Settings)

@@ -29,6 +29,10 @@ _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 """C0 but tab and newline, DEL, C1, and the characters that override the direction of writing."""
 
 
+_CONTROL = [chr(code) for code in (*range(0x09), *range(0x0E, 0x1B), *range(0x1C, 0x20))]
+"""What running text has next to none of."""
+
+
 def clean(text: str) -> str:
     """``text`` without terminal escape codes and control characters; tabs and newlines stay, CRLF becomes LF.
 
@@ -109,8 +113,13 @@ def show_records(records: Iterable[Mapping[str, Any]]) -> None:
         sys.stdout.write(json_line(record) + "\n")
 
 
-def show_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Write a table to stdout: drawn on a terminal, separated by tabs (headings first) for programs."""
+def show_table(
+    columns: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: Sequence[int] = (), most: int = 0
+) -> None:
+    """Write a table to stdout: drawn on a terminal, separated by tabs (headings first) for programs.
+
+    On a terminal the columns ``numbers`` are set flush right, and cells are one line of ``most`` characters (0: whole).
+    """
     if not stdout_is_terminal():
         for row in (columns, *rows) if any(columns) else rows:
             sys.stdout.write("\t".join(" ".join(clean(cell).split()) for cell in row) + "\n")
@@ -118,10 +127,17 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     from rich import box
     from rich.table import Table
 
-    table = Table(*columns, box=box.SIMPLE_HEAD if any(columns) else None, show_header=any(columns), pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD if any(columns) else None, show_header=any(columns), pad_edge=False)
+    for position, column in enumerate(columns):
+        table.add_column(column, justify="right" if position in numbers else "left", overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*(_cut(cell, most) if most else cell for cell in row))
     stdout_console().print(table, soft_wrap=False)
+
+
+def _cut(cell: str, most: int) -> str:
+    line = " ".join(cell.split())
+    return line if len(line) <= most else line[: most - 1].rstrip() + "…"
 
 
 def decode(data: bytes) -> str:
@@ -137,7 +153,7 @@ def decode(data: bytes) -> str:
 def read_stdin(limit: int = MAX_STDIN) -> str | None:
     """What was piped in, decoded; None where standard input is a terminal, closed or empty.
 
-    Says so on stderr while nothing comes. Raises InputError for more than ``limit`` bytes.
+    Says so on stderr while nothing comes. Raises InputError for more than ``limit`` bytes and for what is no text.
     """
     if sys.stdin is None or sys.stdin.closed or stdin_is_terminal():
         return None
@@ -148,7 +164,11 @@ def read_stdin(limit: int = MAX_STDIN) -> str | None:
         raise InputError(
             f"standard input: more than {limit // 2**20} MB", "save it to a file and name the file in the task"
         )
-    return decode(data) if data.strip() else None
+    text = decode(data)
+    head = text[: 2**16]
+    if sum(map(head.count, _CONTROL)) > len(head) / 20:
+        raise InputError("standard input is binary, not text", "pipe CSV, JSONL, JSON, BibTeX or text, or name the file")
+    return text if text.strip() else None
 
 
 def _notice_silence(seconds: float = 2.0) -> None:

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from harness.annotation_tables import confidence, found
 from harness.config import home
-from harness.corpus_papers import Facts, facts_of, identify, storable
+from harness.corpus_papers import Facts, facts_of, identify
 from harness.corpus_query import Condition, Filters, to_fts, which_moves, which_papers
 from harness.database import open_database, reporting, transaction
+from harness.readers.text import writable
 
 if TYPE_CHECKING:
     from sqlite3 import Connection
@@ -65,7 +66,7 @@ class Entry:
         entry = found(self.record, name)
         if min_confidence is None or entry is None:
             return entry
-        sure = confidence(entry)
+        sure = confidence(self.record, name)
         return entry if sure is not None and sure >= min_confidence else None
 
     def full_record(self, min_confidence: float | None = None) -> dict[str, Any]:
@@ -273,7 +274,7 @@ def _insert(connection: Connection, record: Mapping[str, Any], facts: Facts, sou
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             *(facts.key, facts.id, facts.version, facts.title, facts.year, categories, facts.authors, facts.abstract),
-            *(storable(source), json.dumps(record), time.time()),
+            *(writable(source), json.dumps(record), time.time()),
         ),
     ).lastrowid
     connection.executemany(
@@ -289,6 +290,6 @@ def _move_rows(record: Mapping[str, Any]) -> Iterator[tuple[str, int, str | None
     """Name, position, text, sentences and confidence of each move of a record, those not stated too."""
     for position, name in enumerate(record.get("moves") or {}):
         move = found(record, name)
-        text = storable(str(move.get("text") or "")) if move else None
+        text = writable(str(move.get("text") or "")) if move else None
         sentences = json.dumps(list((move or {}).get("sentences") or ()))
-        yield storable(name), position, text, sentences, confidence(move)
+        yield writable(name), position, text, sentences, confidence(record, name)

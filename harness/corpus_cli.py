@@ -7,20 +7,21 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from harness import corpus_show as show
+from harness.annotation_files import read_annotations
+from harness.arguments import Parser
 from harness.config import Settings
+from harness.console import show_records, show_table
 from harness.corpus import Corpus, Entry, Share, corpus_path
-from harness.corpus_papers import problem_with
 from harness.corpus_query import Filters, parse_years
 from harness.errors import Exit, InputError, UsageError
 from harness.outputs import atomic_write, check_target, write_records
+from harness.task import file_path
 
 EXAMPLES = """examples:
   corpus search limitation "latency"             within one move
@@ -35,17 +36,16 @@ FIELDNAMES = ("id", "title", "authors", "year", "categories", "abstract")
 HOW_TO_FILL = "annotate some papers first, for instance: python agent.py '/annotate papers.csv save to out.csv'"
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{self.prog}: {message}", f"see {self.prog} --help")
-
-
 def main(argv: Sequence[str], settings: Settings) -> int:
     """Run one corpus command; gives the exit code. Raises MarginaliaError for what the user can mend."""
+    parser = _parser()
     try:
-        arguments = _parser().parse_args(argv)
+        arguments = parser.parse_args(argv)
     except SystemExit as stop:  # --help
         return int(stop.code or 0)
+    if arguments.run is None:
+        parser.print_help()
+        return Exit.DONE
     arguments.json = arguments.json or settings.json
     arguments.yes = arguments.yes or settings.yes
     with Corpus(corpus_path()) as corpus:
@@ -55,11 +55,11 @@ def main(argv: Sequence[str], settings: Settings) -> int:
     return int(exit_code)
 
 
-def _parser() -> argparse.ArgumentParser:
-    common = _Parser(add_help=False)
+def _parser() -> Parser:
+    common = Parser(add_help=False)
     common.add_argument("--json", action="store_true", help="one JSON object a line")
     common.add_argument("--yes", "-y", action="store_true", help="replace existing files, save anywhere")
-    which = _Parser(add_help=False)
+    which = Parser(add_help=False)
     which.add_argument("--year", default="", metavar="2024..2026", help="one year or a range, open at either end")
     which.add_argument("--category", action="append", default=[], metavar="cs.CL", help="may be repeated: any of them")
     which.add_argument("--term", action="append", default=[], metavar="QUERY", help="papers that mention it")
@@ -67,17 +67,12 @@ def _parser() -> argparse.ArgumentParser:
         "--min-confidence", type=_confidence, metavar="0-1", help="moves less sure than this count as not stated"
     )
 
-    parser = _Parser(
-        prog="marginalia corpus",
-        description="Everything annotated so far.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
+    parser = Parser(prog="marginalia corpus", description="Everything annotated so far.", epilog=EXAMPLES)
+    parser.set_defaults(run=None)
+    commands = parser.add_subparsers(metavar="COMMAND", parser_class=Parser)
 
-    def command(name: str, run: Any, help: str, *parents: _Parser) -> _Parser:
-        made = commands.add_parser(name, help=help, description=help, parents=[common, *parents], allow_abbrev=False)
+    def command(name: str, run: Any, help: str, *parents: Parser) -> Parser:
+        made = commands.add_parser(name, help=help, description=help, parents=[common, *parents])
         made.set_defaults(run=run)
         return made
 
@@ -91,13 +86,13 @@ def _parser() -> argparse.ArgumentParser:
     stats.add_argument("--plot", action="store_true", help="bars instead of a table")
     matrix = command("matrix", _matrix, "papers × moves", which)
     matrix.add_argument("--moves", default="", metavar="claim,limitation")
-    matrix.add_argument("--out", type=Path, metavar="FILE", help=".csv, .md, .html, .jsonl …")
+    matrix.add_argument("--out", type=file_path, metavar="FILE", help=".csv, .md, .html, .jsonl …")
     compare = command("compare", _compare, "some papers side by side")
     compare.add_argument("ids", nargs="+", metavar="ID")
     export = command("export", _export, "write annotations with all that is known of the papers", which)
-    export.add_argument("--out", type=Path, required=True, metavar="FILE", help=".csv, .md, .html, .jsonl, .bib …")
+    export.add_argument("--out", type=file_path, required=True, metavar="FILE", help=".csv, .md, .html, .jsonl, .bib …")
     importing = command("import", _import, "add the annotations of a JSONL file")
-    importing.add_argument("file", type=Path, metavar="annotations.jsonl")
+    importing.add_argument("file", type=file_path, metavar="annotations.jsonl")
     forget = command("forget", _forget, "remove a paper")
     forget.add_argument("id", metavar="ID")
     return parser
@@ -132,10 +127,10 @@ def _search(corpus: Corpus, arguments: argparse.Namespace) -> Exit:
     move, query = _move_and_query(arguments.words, corpus.moves())
     hits = corpus.search(move, query, _filters(arguments), arguments.limit)
     if arguments.json:
-        show.show_json(show.hit_object(hit) for hit in hits)
+        show_records(show.hit_object(hit) for hit in hits)
     elif hits:
         headers = ("id", "year", "move", "confidence", "text", "sentences", "title")
-        show.show_table(headers, [show.hit_row(hit) for hit in hits], numbers=(3,))
+        show_table(headers, [show.hit_row(hit) for hit in hits], numbers=(3,))
     else:
         _say("nothing found")
     return Exit.DONE
@@ -156,7 +151,7 @@ def _list(corpus: Corpus, arguments: argparse.Namespace) -> Exit:
     filters = _filters(arguments)
     entries = corpus.matrix(filters, arguments.limit)
     if arguments.json:
-        show.show_json(entry.full_record(filters.min_confidence) for entry in entries)
+        show_records(entry.full_record(filters.min_confidence) for entry in entries)
         return Exit.DONE
     rows = []
     for entry in entries:
@@ -165,19 +160,19 @@ def _list(corpus: Corpus, arguments: argparse.Namespace) -> Exit:
         facts = entry.facts
         categories = "; ".join(facts.categories)
         rows.append([facts.id, str(facts.year or ""), facts.title, categories, f"{stated}/{len(moves)}"])
-    show.show_table(("id", "year", "title", "categories", "moves stated"), rows, numbers=(4,))
+    show_table(("id", "year", "title", "categories", "moves stated"), rows, numbers=(4,))
     return Exit.DONE
 
 
 def _stats(corpus: Corpus, arguments: argparse.Namespace) -> Exit:
     shares, moves = _shares(corpus, arguments), corpus.moves()
     if arguments.json:
-        show.show_json(show.share_object(share, moves) for share in shares)
+        show_records(show.share_object(share, moves) for share in shares)
     elif arguments.plot:
         sys.stdout.writelines(show.share_bars(shares, moves))
     else:
         rows = [show.share_row(share, moves) for share in shares]
-        show.show_table((arguments.by or "group", "papers", *moves), rows, numbers=range(1, len(moves) + 2))
+        show_table((arguments.by or "group", "papers", *moves), rows, numbers=range(1, len(moves) + 2))
     return Exit.DONE
 
 
@@ -210,10 +205,10 @@ def _matrix(corpus: Corpus, arguments: argparse.Namespace) -> Exit:
     elif arguments.out:
         _save(entries, moves, FIELDNAMES[:5], arguments, sure)
     elif arguments.json:
-        show.show_json(entry.full_record(sure) for entry in entries)
+        show_records(entry.full_record(sure) for entry in entries)
     else:
         rows = [show.entry_row(entry, moves, sure) for entry in entries]
-        show.show_table(("id", "year", "title", *moves), rows, shorten=True)
+        show_table(("id", "year", "title", *moves), rows, most=show.CELL_CHARACTERS)
     return Exit.DONE
 
 
@@ -227,13 +222,13 @@ def _chosen(names: str, moves: Sequence[str]) -> list[str]:
 def _compare(corpus: Corpus, arguments: argparse.Namespace) -> Exit:
     entries = [entry for paper_id in arguments.ids for entry in _known(corpus, paper_id)]
     if arguments.json:
-        show.show_json(entry.full_record() for entry in entries)
+        show_records(entry.full_record() for entry in entries)
         return Exit.DONE
     asked = {move for entry in entries for move in entry.record.get("moves") or {}}
     moves = [move for move in corpus.moves() if move in asked]
     columns = [show.entry_row(entry, moves, None) for entry in entries]
     rows = [list(row) for row in zip(("year", "title", *moves), *(column[1:] for column in columns), strict=True)]
-    show.show_table(("", *(column[0] for column in columns)), rows)
+    show_table(("", *(column[0] for column in columns)), rows)
     return Exit.DONE
 
 
@@ -267,32 +262,9 @@ def _save(
 
 
 def _import(corpus: Corpus, arguments: argparse.Namespace) -> Exit:
-    added = corpus.add(_read_annotations(arguments.file), source=arguments.file.name)
+    added = corpus.add(read_annotations(arguments.file), source=arguments.file.name)
     _say(f"{added.new} papers added, {added.replaced} replaced, {added.left_out} left out (failed or an older version)")
     return Exit.DONE
-
-
-def _read_annotations(path: Path) -> Iterator[Mapping[str, Any]]:
-    try:
-        with path.open(encoding="utf-8") as lines:
-            for number, line in enumerate(lines, 1):
-                if line.strip():
-                    yield _annotation(line, f"{path} line {number}")
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: is no UTF-8 text", "give the JSONL file that /annotate wrote") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})", "check the path") from None
-
-
-def _annotation(line: str, where: str) -> Mapping[str, Any]:
-    remedy = "each line must be an annotation as /annotate writes it to .jsonl; nothing was imported"
-    try:
-        record = json.loads(line)
-    except (ValueError, RecursionError):
-        raise InputError(f"{where}: is no JSON", remedy) from None
-    if problem := problem_with(record):
-        raise InputError(f"{where}: {problem}", remedy)
-    return dict(record)
 
 
 def _forget(corpus: Corpus, arguments: argparse.Namespace) -> Exit:

@@ -9,7 +9,9 @@ from typing import Any
 
 from harness.annotation_tables import RECORD_KEYS
 from harness.jobs.journal import key_of
+from harness.readers import arxiv
 from harness.readers.columns import NAMES, fold
+from harness.readers.text import writable
 
 _COLUMNS: Mapping[str, tuple[str, ...]] = {
     "year": ("year", "published", "publicationyear", "publicationdate", "pubdate", "date", "py", "dp", "updatedate"),
@@ -22,15 +24,10 @@ _COLUMNS: Mapping[str, tuple[str, ...]] = {
 }
 """Folded column names by meaning, the likeliest first."""
 
-_YEAR = re.compile(r"(?<!\d)(?:18|19|20)\d\d(?!\d)")
-_ARXIV = re.compile(
-    r"(?:https?://(?:www\.)?arxiv\.org/(?:abs|pdf)/|arxiv:)?"
-    r"((\d\d)(?:0[1-9]|1[0-2])\.\d{4,5}|[a-z-]+(?:\.[A-Z]{2})?/(\d\d)\d{5})(?:v(\d{1,3}))?(?:\.pdf)?",
-    re.IGNORECASE | re.ASCII,
-)
+_YEAR = re.compile(r"(?<!\d)(?:18|19|20)\d\d(?=\d{4}(?!\d)|(?!\d))")
+"""A year, also at the front of a date of eight digits."""
 _DOI = re.compile(r"(?:https?://(?:dx\.)?doi\.org/|doi:\s*)?(10\.\d{4,9}/\S+)", re.IGNORECASE)
 _ARXIV_CATEGORIES = re.compile(r"[a-z-]+(?:\.[A-Za-z-]+)?(?:\s+[a-z-]+\.[A-Za-z-]+)+")
-_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -89,11 +86,10 @@ def identify(text: str) -> Identity:
     >>> identify("https://arxiv.org/abs/2402.11651v2")
     Identity(id='2402.11651', version=2, kind='arxiv', year=2024)
     """
-    text = storable(" ".join(text.split()))
-    if match := _ARXIV.fullmatch(text):
-        two_digits = int(match[2] or match[3])
-        year = two_digits + (1900 if two_digits > 90 else 2000)
-        return Identity(match[1], int(match[4] or 0), "arxiv", year)
+    text = writable(" ".join(text.split()))
+    if found := arxiv.parse_id(text):
+        paper, version = arxiv.split_version(found)
+        return Identity(paper, version, "arxiv", arxiv.year_of(paper))
     if match := _DOI.fullmatch(text):
         return Identity(match[1].lower(), kind="doi")
     return Identity(text)
@@ -106,8 +102,8 @@ def facts_of(record: Mapping[str, Any], row: Mapping[str, str]) -> Facts:
     identity = identify(str(record.get("id") or ""))
     extra = {name: value for name, value in record.items() if name not in RECORD_KEYS}
     said = _by_meaning(extra) | _by_meaning(row)
-    title = storable(" ".join(str(record.get("title") or "").split()))
-    abstract = storable(str(said.get("abstract", "")))
+    title = writable(" ".join(str(record.get("title") or "").split()))
+    abstract = writable(str(said.get("abstract", "")))
     # Ids such as "7" or "row-7" are only known to one input: what tells papers of two inputs apart is the title.
     known = ("paper", identity.id) if identity.kind else ("input", identity.id, title or abstract)
     year = _YEAR.search(str(said.get("year", "")))
@@ -118,31 +114,9 @@ def facts_of(record: Mapping[str, Any], row: Mapping[str, str]) -> Facts:
         title=title,
         year=int(year[0]) if year else identity.year,
         categories=_split_categories(said.get("categories")),
-        authors=storable(_join(said.get("authors"))),
+        authors=writable(_join(said.get("authors"))),
         abstract=abstract,
     )
-
-
-def problem_with(record: object) -> str | None:
-    """Why something is no annotation record that the corpus can keep; None where it is one."""
-    if not isinstance(record, Mapping):
-        return "is no JSON object"
-    if not isinstance(record.get("id"), str) or not record["id"].strip():
-        return "has no id"
-    moves = record.get("moves")
-    if record.get("status") == "error":
-        return None
-    if not isinstance(moves, Mapping):
-        return "has no moves"
-    for name, move in moves.items():
-        if move is not None and not (isinstance(move, Mapping) and isinstance(move.get("text"), str)):
-            return f"has a move {name!r} without a text"
-    return None
-
-
-def storable(text: str) -> str:
-    """Text that SQLite can hold: lone surrogates become U+FFFD."""
-    return _SURROGATE.sub("\ufffd", text)
 
 
 def _by_meaning(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -164,7 +138,7 @@ def _join(value: object) -> str:
 
 def _split_categories(value: object) -> tuple[str, ...]:
     """Categories or keywords out of a cell: separated by ; or | or , or, where all are arXiv's, by spaces."""
-    text = storable(_join(value)).strip("[]() ")
+    text = writable(_join(value)).strip("[]() ")
     if _ARXIV_CATEGORIES.fullmatch(text):
         parts = text.split()
     else:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from harness.corpus_papers import storable
 from harness.errors import UsageError
+from harness.readers.text import writable
 
 _TERM = re.compile(r'(-?)(?:"([^"]*)(?:"|$)|([^\s"]+))(\*?)')
 _YEARS = re.compile(r"(\d{4})?\s*(\.\.|-|–)?\s*(\d{4})?")
@@ -62,7 +62,7 @@ def to_fts(query: str) -> str:
     wanted: list[list[str]] = []
     unwanted: list[str] = []
     join = False
-    for minus, phrase, word, star in _TERM.findall(storable(query).replace("\0", " ")):
+    for minus, phrase, word, star in _TERM.findall(writable(query).replace("\0", " ")):
         if word in {"OR", "AND"} and not minus:
             join = word == "OR" and bool(wanted)
             continue

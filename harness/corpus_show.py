@@ -1,51 +1,17 @@
-"""What the corpus commands print: tables for people on a terminal, tab-separated lines for programs, JSON on demand."""
+"""What the corpus commands print of hits, entries and shares: rows of tables, objects for ``--json``, bars."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from harness.annotation_tables import escape_markdown, one_line
-from harness.console import json_line, stdout_console, stdout_is_terminal
 from harness.corpus import Entry, Hit, Share
 
 BAR_CHARACTERS = 30
 CELL_CHARACTERS = 160
 """What a cell of a shortened table shows on a terminal."""
 _EIGHTHS = " ▏▎▍▌▋▊▉"
-
-
-def show_json(objects: Iterable[Mapping[str, Any]]) -> None:
-    """One object a line."""
-    for value in objects:
-        sys.stdout.write(json_line(value) + "\n")
-
-
-def show_table(
-    headers: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: Sequence[int] = (), shorten: bool = False
-) -> None:
-    """A table: drawn on a terminal, tab-separated when piped.
-
-    On a terminal the columns ``numbers`` are set flush right, and ``shorten`` cuts cells to CELL_CHARACTERS.
-    """
-    if not stdout_is_terminal():
-        sys.stdout.writelines("\t".join(one_line(cell) for cell in row) + "\n" for row in (headers, *rows))
-        return
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, show_lines=False)
-    for position, header in enumerate(headers):
-        table.add_column(one_line(header), justify="right" if position in numbers else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(_shortened(cell) if shorten else one_line(cell) for cell in row))
-    stdout_console().print(table, soft_wrap=False)
-
-
-def _shortened(cell: str) -> str:
-    line = one_line(cell)
-    return line if len(line) <= CELL_CHARACTERS else line[: CELL_CHARACTERS - 1].rstrip() + "…"
 
 
 def hit_row(hit: Hit) -> list[str]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from types import TracebackType
 
 
 def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """A ``sys.excepthook``: the traceback goes to ``crash.log`` in the data folder, one line to stderr.
+    """A ``sys.excepthook``: the traceback is added to ``crash.log`` in the data folder, one line goes to stderr.
 
     With ``-v`` on the command line the traceback is shown, too.
     """
@@ -15,16 +16,23 @@ def hook(kind: type[BaseException], error: BaseException, trace: TracebackType |
 
     from harness.config import home
     from harness.console import clean
+    from harness.log import now
 
-    text = "".join(traceback.format_exception(kind, error, trace))
+    text = clean("".join(traceback.format_exception(kind, error, trace)))
     path = home() / "crash.log"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(f"arguments: {sys.argv[1:]!r}\n{text}", encoding="utf-8", errors="backslashreplace")
+        # Readable by the user alone: arguments may hold an unpublished abstract.
+        with open(path, "a", encoding="utf-8", errors="backslashreplace", opener=_private) as file:
+            file.write(f"{now()} arguments: {sys.argv[1:]!r}\n{text}\n")
         where = f"the traceback is in {path}"
     except OSError as failure:
         where = f"{path} could not be written ({failure.strerror})"
     if {"-v", "--verbose"} & set(sys.argv[1:]):
-        sys.stderr.write(clean(text))
+        sys.stderr.write(text)
     summary = " ".join(clean(str(error)).split())
     sys.stderr.write(f"error: this is a bug in marginalia ({kind.__name__}: {summary}); please report it, {where}\n")
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)

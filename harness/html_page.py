@@ -13,23 +13,19 @@ from pathlib import Path
 from typing import IO, Any
 
 from harness.annotation_tables import Annotations, Record, Row, clean, confidence, found, model_name, one_line
+from harness.corpus_papers import facts_of
+from harness.readers.arxiv import parse_id
 
 LOW_CONFIDENCE = 0.6
 """Cells below this are marked as worth checking."""
 
-YEAR_COLUMNS = ("year", "publication_year", "published", "publication_date", "date", "py", "update_date")
-_YEAR = re.compile(r"(?<!\d)(?:18|19|20)\d\d")
-_ARXIV = re.compile(
-    r"(?i:arxiv:)?((?:\d\d(?:0[1-9]|1[0-2])\.\d{4,5}|[a-z-]+(?:\.[A-Z]{2})?/\d{7})(?:v[1-9]\d?)?)",
-    re.ASCII,
-)
 _SCRIPT_UNSAFE = {ord(char): f"\\u{ord(char):04x}" for char in "<>&\u2028\u2029"}
 
 
 def arxiv_link(identifier: object) -> str | None:
     """The arXiv page of a paper, only where its id is an arXiv id and nothing else."""
-    match = _ARXIV.fullmatch(one_line(identifier))
-    return f"https://arxiv.org/abs/{match[1]}" if match else None
+    found = parse_id(one_line(identifier))
+    return f"https://arxiv.org/abs/{found}" if found else None
 
 
 def script_json(value: object) -> str:
@@ -52,23 +48,10 @@ def segments(text: str, spans: Sequence[Sequence[tuple[int, int]]]) -> list[tupl
     return pieces
 
 
-def _year(record: Record, row: Row) -> int | None:
-    """The year of publication, where the record or a column of the input gives one."""
-    by_name = {str(name).strip().lower(): value for name, value in row.items()}
-    for value in (record.get("year"), *(by_name.get(name) for name in YEAR_COLUMNS)):
-        if value and (match := _YEAR.search(str(value))):
-            return int(match[0])
-    return None
-
-
 def _move(entry: Mapping[str, Any] | None) -> dict[str, Any] | None:
     if not entry:
         return None
-    return {
-        "text": one_line(entry.get("text")),
-        "sentences": list(entry.get("sentences") or ()),
-        "confidence": confidence(entry),
-    }
+    return {"text": one_line(entry.get("text")), "sentences": list(entry.get("sentences") or ())}
 
 
 def _paper(record: Record, row: Row, moves: Sequence[str]) -> dict[str, Any]:
@@ -78,12 +61,13 @@ def _paper(record: Record, row: Row, moves: Sequence[str]) -> dict[str, Any]:
     return {
         "id": one_line(record.get("id")),
         "title": one_line(record.get("title")),
-        "year": _year(record, row),
+        "year": facts_of(record, row).year,
         "status": one_line(record.get("status")),
         "error": one_line(record.get("error")),
         "link": arxiv_link(record.get("id")),
         "quotes": record.get("style") == "quote",
         "moves": [_move(entry) for entry in entries],
+        "sure": [confidence(record, move) for move in moves],
         "abstract": segments(str(abstract), [(entry or {}).get("spans") or () for entry in entries]) if abstract else None,
     }
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def models_main(argv: Sequence[str], settings: Settings) -> int:
     """Do what ``argv`` says: the table on stdout, progress on stderr.
 
-    Exit 0 done, 3 where a task has no model. Raises MarginaliaError.
+    Exit 0. Raises MarginaliaError: NoModelError (exit 3) where no Ollama is there to install into.
     """
     parser = Parser(prog="marginalia models", description="What could serve each task here, and why or why not.")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")

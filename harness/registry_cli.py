@@ -21,14 +21,19 @@ def main(argv: Sequence[str], settings: Settings) -> int:
 
     Exit 0 done, 1 an entry has problems, 2 wrong usage. Raises MarginaliaError for what cannot be done.
     """
-    args = _parser().parse_args(argv)
+    parser = _parser()
+    args = parser.parse_args(argv)
+    if args.run is None:
+        parser.print_help()
+        return Exit.DONE
     code: int = args.run(args, settings)
     return code
 
 
 def _parser() -> Parser:
     parser = Parser(prog="marginalia registry", description="Models and which of them are served.")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
+    parser.set_defaults(run=None)
+    commands = parser.add_subparsers(metavar="COMMAND", parser_class=Parser)
     for name, run, argument, text in (
         ("list", _list, "", "every entry with its status and score"),
         ("show", _show, "NAME", "one entry, as its file says"),

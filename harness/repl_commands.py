@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from harness.console import show_table
 from harness.errors import UsageError
-from harness.task import did_you_mean
+from harness.task import COMMON, did_you_mean
 
 if TYPE_CHECKING:
     from prompt_toolkit.history import History
@@ -88,7 +88,7 @@ def flags_of(session: ReplSession, name: str) -> Sequence[Flag]:
 def _skill_help(desk: Desk, name: str) -> None:
     desk.out.print(f"/{name} INPUT [save to PATH]", style="bold")
     desk.out.print(descriptions(desk.session)[name], soft_wrap=False)
-    _list((usage(flag), flag.help) for flag in flags_of(desk.session, name))
+    _list((usage(flag), flag.help) for flag in (*flags_of(desk.session, name), *COMMON))
     if example := next((skill.example for skill in desk.session.skills if skill.name == name), ""):
         desk.out.print(f"example: {example}")
 

@@ -17,10 +17,8 @@ from prompt_toolkit.document import Document
 
 from harness.console import clean
 from harness.errors import MarginaliaError
-from harness.task import Flag
+from harness.task import COMMON, Flag
 
-OUT = Flag("out", "save the result to this file", metavar="PATH", path=True)
-"""Every skill takes ``--out PATH``, which means the same as ``save to PATH``."""
 MOST_PATHS = 200
 """No menu is longer: nobody reads more, and a folder may hold 100,000 files."""
 
@@ -65,7 +63,7 @@ def suggest(text: str, vocabulary: Vocabulary, folder: Path) -> Iterator[Suggest
     elif words and words[0].startswith("/") and words[0][1:] in vocabulary.commands:
         return
     elif words and words[0].startswith("/"):
-        yield from _in_task(words, word, (*vocabulary.flags(words[0][1:]), OUT), folder)
+        yield from _in_task(words, word, (*vocabulary.flags(words[0][1:]), *COMMON), folder)
     else:
         yield from paths(word, folder)
 

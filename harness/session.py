@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -59,6 +60,8 @@ class Session:
         self._last: ModelInfo | None = None
         self._context_used = 0
         self._log_broken = False
+        self._running: dict[str, Any] = {}
+        """What the log will say of the run in progress."""
         self.home: Path = config.home()
 
     @property
@@ -116,7 +119,7 @@ class Session:
             entry["skill"] = task.skill
             if task.why:
                 self.console.print(task.why, style="dim")
-            outcome = self.skill(task.skill).run(task, self._context(stdin, interactive))
+            outcome = self.skill(task.skill).run(task, self._context(task, stdin, interactive))
             return self._note(entry, outcome)
 
     def chat(self, text: str, on_text: OnText | None = None, cancel: threading.Event | None = None) -> Outcome:
@@ -159,7 +162,7 @@ class Session:
 
         task = CHAT if general else task
         if task in self._models:
-            return self._models[task]
+            return self._noted(self._models[task])
         try:
             choice = resolve(task, self.settings, allow_general=self._may_be_general(task))
         except NoModelError as error:
@@ -169,7 +172,12 @@ class Session:
         if key not in self._opened:
             self._opened[key] = open_choice(choice, self.settings)
         self._models[task] = self._opened[key]
-        return self._models[task]
+        return self._noted(self._models[task])
+
+    def _noted(self, model: Model) -> Model:
+        """The model, once the log knows of it: a run that fails or is stopped names it, too."""
+        self._running |= _model_values(model.info)
+        return model
 
     def _may_be_general(self, task: str) -> bool:
         """A general model may chat, and run each skill that does not forbid it."""
@@ -204,9 +212,9 @@ class Session:
             self.console.print(note, style="yellow")
         return outcome
 
-    def _context(self, stdin: Piped, interactive: bool) -> Context:
+    def _context(self, task: Task, stdin: Piped, interactive: bool) -> Context:
         context = _LazyContext(
-            settings=self.settings,
+            settings=replace(self.settings, yes=self.settings.yes or task.yes),
             console=self.console,
             home=self.home,
             open_model=self.open_model,
@@ -220,8 +228,7 @@ class Session:
         """Keep what an outcome says for status and log."""
         if outcome.model is not None:
             self._last, self._context_used = outcome.model, outcome.context_used
-            entry |= outcome.model.record()
-            entry["model"] = entry.pop("name")
+            entry |= _model_values(outcome.model)
         entry |= {
             "prompt_tokens": outcome.prompt_tokens,
             "completion_tokens": outcome.completion_tokens,
@@ -236,7 +243,7 @@ class Session:
         """Write one log entry for what happens inside, from the values that the block fills in."""
         from harness.log import Entry, now
 
-        values: dict[str, Any] = {"time": now(), "task": text}
+        values = self._running = {"time": now(), "task": text}
         start = time.monotonic()
         try:
             yield values
@@ -249,7 +256,10 @@ class Session:
         finally:
             values.setdefault("exit", int(Exit.FAILED))
             values["seconds"] = round(time.monotonic() - start, 3)
-            self._write_log(Entry(**values))
+            entry = Entry(**values)
+            if self.settings.verbose and entry.model:
+                self.console.print(figures(entry), style="dim")
+            self._write_log(entry)
 
     def _write_log(self, entry: Entry) -> None:
         from harness import log
@@ -261,6 +271,17 @@ class Session:
         except MarginaliaError as error:
             self._log_broken = True
             self.console.print(f"warning: this run is not logged: {error}", style="yellow")
+
+
+def _model_values(info: ModelInfo) -> dict[str, Any]:
+    return {"model": info.name, "backend": info.backend, "digest": info.digest}
+
+
+def figures(entry: Entry) -> str:
+    """What ``-v`` tells of a run: model, its weights, tokens, time."""
+    tokens = f"{entry.prompt_tokens:,} tokens read, {entry.completion_tokens:,} written"
+    largest = f"largest request {entry.context_used:,} tokens"
+    return f"{entry.model} ({entry.digest[:19] or 'no digest'}): {tokens}, {largest}, {entry.seconds:.1f} s"
 
 
 def with_piped(text: str, piped: Piped) -> str:

@@ -44,6 +44,8 @@ class Task:
     """What is left when skill, flags and ``save to`` are taken away: the input."""
     flags: Mapping[str, str | bool | tuple[str, ...]] = field(default_factory=dict)
     save_to: Path | None = None
+    yes: bool = False
+    """``--yes`` stands in the task: replace files, save outside the working folder."""
     why: str = ""
     """Why the skill was activated, where no slash said so."""
 
@@ -82,7 +84,8 @@ def parse_task(raw: str, skills: Iterable[Parsable]) -> Task:
     else:
         return Task(raw, None, stripped)
     flags, save_to, text = _take_apart(rest, known[name])
-    return Task(raw, name, _named_input(text) if why else unquote(text), flags, save_to, why)
+    yes = bool(flags.pop(YES.name, False))
+    return Task(raw, name, _named_input(text) if why else unquote(text), flags, save_to, yes, why)
 
 
 _SLASH = re.compile(r"/([A-Za-z0-9][\w-]*)(?=\s|$)")
@@ -164,12 +167,16 @@ def unquote(text: str) -> str:
 
 # --- flags and where to save -----------------------------------------------------------------------------------------
 
-_OUT = Flag("out", "save the result to this file", metavar="PATH", path=True)
+OUT = Flag("out", "save the result to this file", metavar="PATH", path=True)
+"""The same as ``save to PATH``."""
+YES = Flag("yes", "replace existing files and save outside this folder without asking")
+COMMON = (OUT, YES)
+"""Flags of every skill."""
 
 
 def _take_apart(text: str, skill: Parsable) -> tuple[dict[str, str | bool | tuple[str, ...]], Path | None, str]:
     """Flags, the path to save to, and what is left of ``text``."""
-    known = {flag.name: flag for flag in (*skill.flags, _OUT)}
+    known = {flag.name: flag for flag in (*skill.flags, *COMMON)}
     words = list(_words(text))
     flags: dict[str, str | bool | tuple[str, ...]] = {}
     taken: set[int] = set()
@@ -190,11 +197,11 @@ def _take_apart(text: str, skill: Parsable) -> tuple[dict[str, str | bool | tupl
             _add(flags, flag, word, words[position] if position < len(words) else None)
         position += 1
     save_to = _saved(words, taken)
-    if (out := flags.pop(_OUT.name, None)) is not None:
+    if (out := flags.pop(OUT.name, None)) is not None:
         if save_to is not None:
             raise UsageError("both save to and --out are given", "give one of them")
         save_to = str(out)
-    return flags, _path(save_to), _without(text, [words[index] for index in sorted(taken)])
+    return flags, None if save_to is None else file_path(save_to), _without(text, [words[index] for index in sorted(taken)])
 
 
 def _add(flags: dict[str, str | bool | tuple[str, ...]], flag: Flag, word: _Word, value: _Word | None) -> None:
@@ -231,12 +238,14 @@ def _are(words: Sequence[_Word], places: Sequence[int], *texts: str) -> bool:
     return all(words[place].is_bare(text) for place, text in zip(places, texts, strict=True))
 
 
-def _path(value: str | None) -> Path | None:
-    if value is None:
-        return None
-    if not value.strip() or not value.isprintable():
-        raise UsageError(f"{value!r} cannot be the name of a file to save to", "name another one")
-    return Path(value).expanduser()
+def file_path(text: str) -> Path:
+    """The path that ``text`` names, ``~`` expanded. Raises UsageError for what cannot be the name of a file."""
+    try:
+        if text.strip() and text.isprintable():
+            return Path(text).expanduser()
+    except RuntimeError:  # ~name, and nobody here is called so
+        pass
+    raise UsageError(f"{text!r} cannot be the name of a file", "name another one")
 
 
 def _without(text: str, words: Sequence[_Word]) -> str:

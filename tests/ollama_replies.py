@@ -1,4 +1,4 @@
-"""What Ollama 0.33 says to a request: bodies and error texts as pure functions, for ``ollama_server.py``."""
+"""What Ollama 0.33 says to a request, and how it can go wrong: pure functions and data, for ``ollama_server.py``."""
 
 from __future__ import annotations
 
@@ -40,6 +40,31 @@ class Stored:
     @property
     def digest(self) -> str:
         return hashlib.sha256(repr(self).encode()).hexdigest()
+
+
+@dataclass
+class Faults:
+    """What goes wrong; each can be switched at any time."""
+
+    busy: int = 0
+    """So many of the next generations get 503."""
+    refuse: int = 0
+    """So many of the next generations lose their connection before any answer."""
+    drop_after: int | None = None
+    """Tokens after which the connection breaks."""
+    drops: int = 1
+    """How often it breaks so."""
+    no_end: bool = False
+    """The stream ends properly but without its ``done: true`` line."""
+    error_after: int | None = None
+    """Tokens after which an error line ends the stream."""
+    error_text: str = "llama-server process has terminated: signal: killed"
+    granted_context: int = 0
+    """What ``/api/ps`` tells instead of the context that was asked for."""
+    cuts_in_silence: bool = False
+    """``truncate: false`` is ignored, as by daemons that do not know it."""
+    first_token_seconds: float = 0.0
+    token_seconds: float = 0.0
 
 
 class Refused(Exception):

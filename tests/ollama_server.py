@@ -14,13 +14,12 @@ import socket
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import ollama_replies as replies
-from ollama_replies import Body, Refused, Stored
+from ollama_replies import Body, Faults, Refused, Stored
 
 from harness.errors import ModelError
 from harness.models.base import Model
@@ -35,31 +34,6 @@ def echo(body: Body) -> Iterator[str]:
     asked = body["messages"][-1]["content"] if "messages" in body else body.get("prompt", "")
     yield "echo:"
     yield from (f" {word}" for word in asked.split())
-
-
-@dataclass
-class Faults:
-    """What goes wrong; each can be switched at any time."""
-
-    busy: int = 0
-    """So many of the next generations get 503."""
-    refuse: int = 0
-    """So many of the next generations lose their connection before any answer."""
-    drop_after: int | None = None
-    """Tokens after which the connection breaks."""
-    drops: int = 1
-    """How often it breaks so."""
-    no_end: bool = False
-    """The stream ends properly but without its ``done: true`` line."""
-    error_after: int | None = None
-    """Tokens after which an error line ends the stream."""
-    error_text: str = "llama-server process has terminated: signal: killed"
-    granted_context: int = 0
-    """What ``/api/ps`` tells instead of the context that was asked for."""
-    cuts_in_silence: bool = False
-    """``truncate: false`` is ignored, as by daemons that do not know it."""
-    first_token_seconds: float = 0.0
-    token_seconds: float = 0.0
 
 
 class Seen(NamedTuple):
@@ -124,10 +98,14 @@ class OllamaServer:
         self._thread.start()
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def stop(self) -> None:
+        """Stop listening, as a daemon that was killed; replies under way end by themselves."""
         self.stopping.set()
         self._http.shutdown()
         self._http.server_close()
+
+    def __exit__(self, *error: object) -> None:
+        self.stop()
         self._thread.join()
         for model in self._opened.values():
             model.close()
@@ -333,7 +311,10 @@ class _Handler(BaseHTTPRequestHandler):
                 gone.set()
 
         model.reserve(window)
-        reply = model.generate(replies.request(body), on_text=send, cancel=gone)
+        try:
+            reply = model.generate(replies.request(body), on_text=send, cancel=gone)
+        except ModelError as error:  # the server is being stopped
+            raise Refused(500, error.message) from None
         if failed:
             raise failed[0]
         final: Body = {"done_reason": reply.finish, "prompt_eval_count": reply.prompt_tokens}

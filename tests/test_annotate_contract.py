@@ -6,11 +6,14 @@ import itertools
 import json
 import math
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from harness.errors import InputError, ModelError
+from harness.models.base import Model, Options, Reply, Request
 from skills.annotate import mark, prompt
+from skills.annotate.annotator import ListAnnotator
 from skills.annotate.calibration import Calibration
 from skills.annotate.moves import DEFAULT, load_framework
 
@@ -37,7 +40,10 @@ def test_the_built_in_framework_has_the_eight_moves_in_order() -> None:
     [
         ("", "needs 1 to 16"),
         ("[[moves]]\nname = 'Claim'\nquestion = 'q?'", "lower-case"),
-        ("[[moves]]\nname = 'claim'", "needs a question"),
+        ("[[moves]]\nname = 'claim'", "has no question"),
+        ("moves = ['claim']", "needs 1 to 16"),
+        ("[[moves]]\nname='a'\nquestion='q'\nmost='many'", "move 1 \\(a\\): most = 'many' is not a number"),
+        ("[[moves]]\nname='a'\nquestion='q'\nmost=0", "not a number of sentences"),
         ("[[moves]]\nname='a'\nquestion='q'\n[[moves]]\nname='a'\nquestion='q'", "same name"),
         ("= nonsense", "TOML"),
     ],
@@ -122,6 +128,23 @@ def test_an_annotation_survives_writing_and_parsing() -> None:
     assert prompt.parse(MOVES, prompt.completion(MOVES, prose, prose=True), 3, prose=True)["claim"] == prose["claim"]
 
 
+def test_an_answer_may_stand_in_a_fence() -> None:
+    assert prompt.parse(MOVES, '```json\n{"claim": [2]}\n```', 3)["claim"] == ("", [2])
+    assert prompt.parse(MOVES, '```\n{"claim": []}\n```\n</annotation>', 3)["claim"] == ("", [])
+
+
+def test_a_model_that_thinks_is_told_not_to() -> None:
+    asked: list[Request] = []
+
+    class Thinker:
+        def generate(self, request: Request, **_: object) -> Reply:
+            asked.append(request)
+            return Reply('{"claim": [1]}', "stop", 10, 5, 0.1)
+
+    ListAnnotator(cast(Model, Thinker()), MOVES, Options()).annotate("", ["We claim this and that."])
+    assert asked[0].options.think is False
+
+
 @pytest.mark.parametrize(
     "text",
     ["", "no json", "[1]", '{"claim": [4]}', '{"claim": [0]}', '{"claim": "2"}', '{"claim": [true]}', '{"claim": [1'],
@@ -143,6 +166,7 @@ def test_prose_that_rests_on_nothing_is_an_error() -> None:
         ("The method gains 7% on ImageNet.", ["7"]),
         ("Gains hold on CIFAR.", ["CIFAR"]),
         ("It beats Llama-3.", ["Llama-3", "3"]),
+        ("We beat Ima and Wega.", ["Ima", "Wega"]),  # letters inside other words are no name
     ],
 )
 def test_numbers_and_names_must_stand_in_the_abstract(text: str, missing: list[str]) -> None:
@@ -160,6 +184,8 @@ def test_calibration_reads_the_serving_table() -> None:
     calibration = Calibration.load(table)
     assert calibration.threshold("claim") == 0.3
     assert calibration.threshold("scope") == 0.5
+    assert calibration.floor("claim") == 0.3
+    assert Calibration.load({"floors": {"claim": 0.1}}).floor("claim") == 0.1
     assert calibration.stated.confidence("claim", 0.5) == pytest.approx(1 / (1 + math.exp(-0.5)), abs=1e-3)
     assert calibration.absent.confidence("claim", 0.01) > 0.9
     assert 0 <= calibration.stated.confidence("claim", 0.0) <= calibration.stated.confidence("claim", 1.0) <= 1

@@ -107,6 +107,8 @@ def test_bare_words_and_options_behind_the_task(env: dict[str, str], capsys: pyt
         {"text": "my paper.csv"},
         {"yes": True},
     ]
+    assert cli.main(["--json", "/try a --yes"]) == 0
+    assert '{"yes": true}' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -183,7 +185,9 @@ def test_a_bug_is_one_line_and_a_file(env: dict[str, str]) -> None:
     assert done.stderr.decode() == (
         f"error: this is a bug in marginalia (ZeroDivisionError: a bug); please report it, the traceback is in {crash}\n"
     )
-    assert "ZeroDivisionError" in crash.read_text()
+    agent("/try --mode bug", env=env)
+    assert crash.read_text().count("Traceback") == 2
+    assert crash.stat().st_mode & 0o777 == 0o600
     assert "Traceback" in agent("-v", "/try --mode bug", env=env).stderr.decode()
 
 

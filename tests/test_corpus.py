@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import doctest
 import json
 import multiprocessing
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 
-import harness.bibtex
-import harness.corpus_papers
-import harness.corpus_query
-import harness.corpus_show
+from harness.annotation_files import problem_with
+from harness.annotation_tables import confidence
 from harness.corpus import Corpus
-from harness.corpus_papers import facts_of, identify, problem_with
+from harness.corpus_papers import facts_of, identify
 from harness.corpus_query import Filters, parse_years, to_fts
 from harness.errors import InputError, UsageError
 
@@ -57,13 +53,6 @@ def corpus(tmp_path: Path) -> Any:
 
 def ids(found: Any) -> list[str]:
     return [item.facts.id for item in found]
-
-
-@pytest.mark.parametrize(
-    "module", [harness.bibtex, harness.corpus_papers, harness.corpus_query, harness.corpus_show], ids=lambda m: m.__name__
-)
-def test_the_examples_in_the_docstrings_are_true(module: ModuleType) -> None:
-    assert doctest.testmod(module) == (0, doctest.testmod(module).attempted)
 
 
 # ---- what is known of a paper ----
@@ -106,6 +95,8 @@ def test_the_input_says_more_than_the_id_about_the_year() -> None:
     assert facts_of(annotation("2402.11651"), {}).year == 2024
     assert facts_of(annotation("2402.11651"), {"Published": "12 March 2025"}).year == 2025
     assert facts_of(annotation("x"), {"pages": "1999", "date": ""}).year is None
+    assert facts_of(annotation("x"), {"date": "20240315"}).year == 2024
+    assert facts_of(annotation("x"), {"date": "1234520240"}).year is None
 
 
 def test_ids_that_only_their_input_knows_do_not_make_papers_the_same(tmp_path: Path) -> None:
@@ -125,6 +116,7 @@ def test_ids_that_only_their_input_knows_do_not_make_papers_the_same(tmp_path: P
         ({"id": "x"}, "no moves"),
         ({"id": "x", "moves": {"claim": "text"}}, "'claim' without a text"),
         ({"id": "x", "moves": {"claim": {"text": None}}}, "'claim' without a text"),
+        ({"id": "x", "moves": {"claim": {"text": "x", "sentences": "1"}}}, "'claim' whose sentences are no numbers"),
     ],
 )
 def test_what_is_no_record_is_said(record: object, problem: str) -> None:
@@ -269,6 +261,17 @@ def test_unsure_moves_count_as_not_stated(corpus: Corpus) -> None:
     entry = corpus.find("2501.00001")[0]
     assert entry.full_record(0.6)["moves"]["limitation"] is None
     assert entry.full_record()["moves"]["limitation"]["confidence"] == 0.4
+
+
+def test_how_sure_it_is_that_a_move_is_not_stated_is_kept(tmp_path: Path) -> None:
+    record = annotation("W9", "Rye", claim=("Rye grows.", 0.8), limitation=None) | {"absent": {"limitation": 0.7}}
+    with Corpus(tmp_path / "corpus.db") as corpus:
+        corpus.add([record])
+        (entry,) = corpus.matrix()
+        assert confidence(entry.full_record(), "limitation") == 0.7
+        assert corpus.search("limitation", "") == []
+        (share,) = corpus.share(None, Filters(min_confidence=0.6))
+        assert share.stated == {"claim": 1, "limitation": 0}
 
 
 NASTY = [

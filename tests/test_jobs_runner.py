@@ -183,6 +183,23 @@ def test_other_errors_are_not_tried_again_and_duplicates_share_them(journal: Jou
     assert told.outcomes[0] is told.outcomes[1]
 
 
+def test_a_backend_that_does_not_come_back_is_not_waited_for_by_every_row(journal: Journal) -> None:
+    tried: Counter[int] = Counter()
+
+    def work(item: Item, cancel: threading.Event) -> Result:
+        tried[item.index] += 1
+        if item.index < 2 or item.index == 4:
+            return {}
+        raise ModelUnavailable("the daemon is gone")
+
+    told = Told()
+    summary = run_batch(items(40), work, journal=journal, workers=1, on_done=told, retries=1)
+    assert (summary.done, summary.failed) == (3, 37)
+    assert summary.reasons == {"the daemon is gone": 37}
+    assert set(tried) <= {*range(8), 8}, "after rows 5, 6 and 7 nothing more is tried"
+    assert tried[5] == tried[6] == tried[7] == 2
+
+
 def test_what_is_retryable_can_be_given(journal: Journal) -> None:
     tries = 0
 

@@ -101,3 +101,29 @@ def test_f1_at_coverage_counts_only_the_cells_that_are_kept() -> None:
     assert most == (0.75, 1.0)
     assert all_of_it == (1.0, pytest.approx(metrics.macro_f1(gold, predicted)))
     assert all_of_it[1] < 1
+
+
+def test_a_floor_gives_a_move_that_every_paper_states_its_likeliest_sentence() -> None:
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(60), 4)
+    gold = np.zeros((240, 1), dtype=bool)
+    gold[::4] = True
+    # in two papers of three the true sentence is sure; in the third it is only the likeliest of its paper
+    probabilities = rng.uniform(0.2, 0.3, (240, 1))
+    probabilities[::4] = np.where(np.arange(60) % 3 == 0, 0.35, 0.9)[:, None]
+    probabilities[1::12] = 0.36  # a false sentence that a lower threshold would take
+    probabilities[1::12][1::2] = 0.2
+    thresholds = np.array([0.5])
+    floors = metrics.best_floors(gold, probabilities, groups, thresholds)
+    with_floor = metrics.decide(probabilities, groups, thresholds, floors)
+    without = metrics.decide(probabilities, groups, thresholds, thresholds)
+    assert metrics.f1_per_move(gold, with_floor)[0] > metrics.f1_per_move(gold, without)[0]
+    assert (without == (probabilities >= thresholds)).all()
+    assert all(with_floor[groups == paper].sum() <= 1 for paper in range(60))
+
+
+def test_a_floor_that_gains_nothing_is_the_threshold() -> None:
+    gold = np.array([[True], [False], [False], [False]])
+    probabilities = np.array([[0.9], [0.1], [0.3], [0.2]])
+    thresholds = np.array([0.5])
+    assert metrics.best_floors(gold, probabilities, np.array([0, 0, 1, 1]), thresholds) == thresholds

@@ -15,25 +15,6 @@ from harness.models.ollama import OllamaDaemon, OllamaModel
 SCHEMA = {"type": "object", "properties": {"claim": {"type": "string"}}}
 
 
-@pytest.fixture
-def server():
-    with OllamaServer() as running:
-        running.add("tiny", context=4096)
-        yield running
-
-
-@pytest.fixture
-def daemon(server):
-    daemon = OllamaDaemon(server.url, timeout=20, keep_alive="10m")
-    yield daemon
-    daemon.close()
-
-
-@pytest.fixture
-def model(daemon):
-    return OllamaModel(daemon, "tiny")
-
-
 def ask(text: str = "one two three", **fields: object) -> Request:
     return Request(messages=(Message("user", text),), options=Options(**fields))
 

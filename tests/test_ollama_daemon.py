@@ -6,30 +6,10 @@ import socket
 import time
 
 import pytest
-from ollama_server import OllamaServer
 
 from harness.errors import ModelError, ModelUnavailable, NoModelError
 from harness.models.base import Model
 from harness.models.ollama import OllamaDaemon, OllamaModel
-
-
-@pytest.fixture
-def server():
-    with OllamaServer() as running:
-        running.add("tiny", context=4096)
-        yield running
-
-
-@pytest.fixture
-def daemon(server):
-    daemon = OllamaDaemon(server.url, timeout=20, keep_alive="10m")
-    yield daemon
-    daemon.close()
-
-
-@pytest.fixture
-def model(daemon):
-    return OllamaModel(daemon, "tiny")
 
 
 def test_what_the_daemon_has(server, daemon):

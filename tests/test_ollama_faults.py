@@ -15,25 +15,6 @@ from harness.models.ollama import OllamaDaemon, OllamaModel
 from harness.models.ollama_stream import Transient
 
 
-@pytest.fixture
-def server():
-    with OllamaServer() as running:
-        running.add("tiny", context=4096)
-        yield running
-
-
-@pytest.fixture
-def daemon(server):
-    daemon = OllamaDaemon(server.url, timeout=20, keep_alive="10m")
-    yield daemon
-    daemon.close()
-
-
-@pytest.fixture
-def model(daemon):
-    return OllamaModel(daemon, "tiny")
-
-
 @pytest.fixture(autouse=True)
 def short_back_off(monkeypatch):
     monkeypatch.setattr(ollama, "BACKOFF_SECONDS", 0.01)

@@ -1,20 +1,11 @@
-"""Where the daemon is: the doctests of ``parse_host`` are its specification."""
+"""Where the daemon is: what the doctests of ``parse_host``, its specification, leave out."""
 
 from __future__ import annotations
-
-import doctest
 
 import pytest
 
 from harness.errors import Exit, UsageError
-from harness.models import ollama_daemon, ollama_host
-
-
-@pytest.mark.parametrize("module", [ollama_host, ollama_daemon])
-def test_doctests_hold(module):
-    result = doctest.testmod(module)
-    assert result.attempted > 0
-    assert result.failed == 0
+from harness.models import ollama_host
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,7 @@ def records() -> list[dict[str, Any]]:
             "status": "ok",
             "id": "2402.11651",
             "title": "Größe, 𝑥 and\nNA",
+            "absent": {"limitation": 0.93},
             "moves": {"limitation": None, "claim": move(FORMULA, [5, 7], confidence=0.87654)},
             "style": "quote",
             "model": model,
@@ -233,7 +234,8 @@ def test_csv_layout_collisions_and_verbatim_cells(tmp_path: Path, records: list[
     assert first["claim_2"] == FORMULA
     assert first["claim_sentences"] == "5;7"
     assert first["claim_confidence"] == "0.8765"
-    assert first["limitation"] == first["limitation_sentences"] == first["limitation_confidence"] == ""
+    assert first["limitation"] == first["limitation_sentences"] == first["big picture_confidence"] == ""
+    assert first["limitation_confidence"] == "0.93"  # how sure it is that none is stated
     assert first["annotation_model"] == "nanda-annotator:mini"
     assert (failed["annotation_status"], failed["annotation_error"]) == ("error", "row 2: no abstract")
     assert failed["note"] == ROWS[1]["note"]
@@ -282,7 +284,7 @@ def test_json_and_jsonl_hold_the_records_in_one_key_order(tmp_path: Path, record
     lines = [json.loads(line) for line in text.split("\n")[:-1]]
     assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == lines
     assert lines[:2] == records[:2]
-    assert list(lines[0]) == ["id", "title", "status", "moves", "style", "model", "error"]
+    assert list(lines[0]) == ["id", "title", "status", "moves", "absent", "style", "model", "error"]
     assert list(lines[0]["moves"]) == ["claim", "limitation"]
     assert list(lines[0]["model"]) == ["name", "backend", "digest"]
     assert lines[2]["moves"]["claim"]["text"] == "a\x1b[31m \x00\ufffdb\r\nc"  # as long as it was: spans hold
@@ -307,7 +309,8 @@ def test_markdown_shows_foreign_text_as_text(tmp_path: Path, records: list[dict[
     assert "| claim | 2 of 2 | 100% |" in text
     assert "| big picture | 1 of 2 | 50% |" in text
     assert '- **claim** =HYPERLINK("http://x", "y") (sentences 5, 7; confidence 0.88)' in text
-    assert "- **limitation** *not stated*" in text
+    assert "- **limitation** *not stated* (confidence 0.93)\n" in text
+    assert "- **big picture** *not stated*\n" in text
     assert "**error:** row 2: no abstract" in text
     assert [line for line in text.splitlines() if line.startswith("## ")][1:] == ["## b", "## C"]
     assert not set(text) & {"<", "\x1b", "\r"}
@@ -332,6 +335,7 @@ def test_parquet_is_typed(tmp_path: Path, records: list[dict[str, Any]]) -> None
     assert table["claim_2"] == [FORMULA, None, "a[31m b\nc"]
     assert table["claim_sentences"] == [[5, 7], [], [1]]
     assert table["claim_confidence"] == [pytest.approx(0.87654), None, None]
+    assert (table["limitation"], table["limitation_confidence"]) == ([None] * 3, [pytest.approx(0.93), None, None])
     assert table["annotation_status"] == ["ok", "error", "partial"]
     write_records(tmp_path / "none.parquet", [], moves=MOVES)
     assert parquet.read_table(tmp_path / "none.parquet").num_rows == 0
@@ -342,7 +346,12 @@ def test_every_format_is_deterministic_and_bears_odd_records(suffix: str, tmp_pa
     if suffix == ".parquet":
         pytest.importorskip("pyarrow")
     nothing: dict[str, Any] = {"id": None, "status": "error", "moves": None, "error": None}
-    odd = [nothing, {"id": "\ud800", "title": "\ud83d", "moves": {}}]
+    odd = [nothing, {"id": "\ud800", "title": "\ud83d", "moves": {}, "absent": [1]}]
     for name in "ab":
         write_records(tmp_path / f"{name}{suffix}", odd, moves=["m"])
     assert (tmp_path / f"a{suffix}").read_bytes() == (tmp_path / f"b{suffix}").read_bytes()
+
+
+def test_markdown_of_one_paper_is_that_paper(tmp_path: Path, records: list[dict[str, Any]]) -> None:
+    write_records(tmp_path / "one.md", [records[2] | {"title": "", "status": "ok"}], moves=["big picture"])
+    assert (tmp_path / "one.md").read_text("utf-8") == "## c\n\n- **big picture** Big. (sentence 2)\n"

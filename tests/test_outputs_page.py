@@ -50,7 +50,7 @@ say("failed", document.querySelector(".problem").textContent);
 show.value = "check";
 show.dispatchEvent(new Event("change"));
 say("worth checking", titles());
-say("low cells", document.querySelectorAll("td.low").length);
+say("low cells", [...document.querySelectorAll("td.low")].map((cell) => cell.textContent));
 press("#reset");
 for (let times = 0; times < 3; times++) press("[data-sort=title] button");
 say("input order", titles().slice(1, 3));
@@ -79,12 +79,13 @@ def paper(number: int, **changes: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def page(tmp_path: Path) -> Path:
-    """A page of 250 papers: the first hostile, the second failed, the fourth unsure."""
+    """A page of 250 papers: the first hostile, the second failed, the fourth and the sixth (of what it lacks) unsure."""
     records = [paper(number) for number in range(250)]
     hostile = {"text": ABSTRACT[slice(*CLAIM)], "sentences": [2], "spans": [CLAIM], "confidence": 0.7}
     records[0] |= {"title": HOSTILE, "abstract": ABSTRACT, "moves": {"claim": hostile, "doubt": None}}
     records[1] |= {"status": "error", "error": f"row 2: {HOSTILE}", "moves": {}}
     records[3]["moves"]["claim"]["confidence"] = 0.31
+    records[6]["absent"] = {"doubt": 0.42}
     rows = [{"published": f"{1990 + number % 30}-02-18"} for number in range(250)]
     rows[7] = {"published": "2026-01-01"}
     path = tmp_path / "page.html"
@@ -123,16 +124,16 @@ def test_filters_sorting_search_theme_and_abstract_work_in_a_browser(page: Path,
     assert told
     seen = dict(json.loads(html.unescape(told[1])))
     assert seen["facts"] == "249 annotated · 1 failed · shaded: confidence below 0.60 · m:1"
-    assert seen["least confident first"] == ["Paper 3", HOSTILE]
+    assert seen["least confident first"] == ["Paper 3", "Paper 6"]
     assert seen["aria-sort"] == "ascending"
     assert seen["newest first"] == "Paper 7"
     assert seen["doubt not stated"] == "125 of 250 papers"
     assert seen["share among these"] == "100%"
     assert seen["all again"] == "250 papers"
     assert seen["failed"] == f"Could not be annotated: row 2: {HOSTILE}"
-    assert seen["worth checking"] == ["Paper 3"]
+    assert seen["worth checking"] == ["Paper 6", "Paper 3"]
     assert seen["input order"] == ["Paper 1", "Paper 2"]
-    assert seen["low cells"] == 1
+    assert seen["low cells"] == ["not statedcheck 0.42", "Claim of number 3.sentence 1 · check 0.31"]
     assert seen["abstract"] == f"𝑥 is large. claimWe claim {HOSTILE} & more.\u2028It is [31mred."
     assert seen["marked"] == f"We claim {HOSTILE} & more."
     assert seen["expanded"] == "true"

@@ -334,6 +334,8 @@ def test_command_line(where: list[Path], capsys: pytest.CaptureFixture[str]) -> 
     assert tomllib.loads(capsys.readouterr().out)["status"] == "active"
     assert main(["list"], Settings(json=True)) == 0
     assert [json.loads(line)["status"] for line in capsys.readouterr().out.splitlines()] == ["active", "retired"]
+    assert main([], Settings()) == 0
+    assert "serve again what the last promotion replaced" in capsys.readouterr().out
     assert main(["verify"], Settings()) == 0
     (where[0] / "nanda-annotator" / "v2.gguf").unlink()
     assert main(["verify"], Settings()) == 1

@@ -58,7 +58,7 @@ def test_slash_commands_come_with_descriptions(folder: Path) -> None:
         ("/annotate --move claim --mo", ["/annotate --move claim --move"]),
         ("/annotate --limit ", []),
         ("/annotate --o", ["/annotate --out"]),
-        ("/ask --", ["/ask --out"]),
+        ("/ask --", ["/ask --out", "/ask --yes"]),
         ("/help an", ["/help annotate"]),
         ("/model q", ["/model qwen3:8b"]),
         ("/skills ", []),

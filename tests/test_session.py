@@ -154,6 +154,20 @@ def test_skill_without_code_is_a_system_instruction(home: Path, echo: Echo) -> N
     assert (entry.prompt_tokens, entry.completion_tokens, entry.context_used) == (5, 2, 7)
 
 
+def test_a_run_that_failed_names_its_model_in_the_log(home: Path, server: OllamaServer) -> None:
+    with pytest.raises(ContextOverflow):
+        Session(Settings(ollama_host=server.url)).run(f"/kind {'word ' * 5000}")
+    entry = log.get(home, 1)
+    assert (entry.model, entry.backend, entry.exit) == ("tiny:latest", "ollama", 1)
+    assert entry.digest.startswith("sha256:")
+
+
+def test_verbose_tells_model_tokens_and_time(home: Path, echo: Echo, capsys: pytest.CaptureFixture[str]) -> None:
+    Session(Settings(verbose=True)).run("/kind hello")
+    err = " ".join(capsys.readouterr().err.split())
+    assert "echo:latest (sha256:0): 5 tokens read, 2 written, largest request 7 tokens, 0." in err
+
+
 def test_skill_without_code_saves_markdown_and_nothing_else(home: Path, echo: Echo) -> None:
     session = Session(Settings(log=False))
     assert session.run("/kind hello save to out.md").saved == ["out.md"]

@@ -101,6 +101,14 @@ def test_quoted_value_and_quoted_input() -> None:
     assert (task.text, task.flags) == ("a b.csv", {"title": "c d"})
 
 
+def test_yes_may_stand_in_the_task_and_the_users_home_is_expanded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/ada")
+    task = parse("/annotate a.csv save to ~/out.csv --yes")
+    assert (task.text, task.save_to, task.yes, task.flags) == ("a.csv", Path("/home/ada/out.csv"), True, {})
+    assert parse("/annotate a.csv --out ~/out.csv").save_to == Path("/home/ada/out.csv")
+    assert not parse("/annotate a.csv").yes
+
+
 @pytest.mark.parametrize(
     "raw", ["papers/review/x.csv", "https://arxiv.org/abs/1/annotate", "/data/annotate/x.csv go", "see /annotate", ""]
 )
@@ -122,6 +130,7 @@ def test_paths_urls_and_later_slashes_trigger_nothing(raw: str) -> None:
         ("/annotate x save to", "names no file"),
         ("/annotate x save to a.csv --out b.csv", "both save to and --out"),
         ('/annotate x save to ""', "cannot be the name of a file"),
+        ("/annotate x save to ~nobody-is-called-so/x.csv", "cannot be the name of a file"),
         ('/annotate x save to "a\x1b[2Jb"', "cannot be the name of a file"),
     ],
 )

@@ -27,6 +27,9 @@ COMMON_WORDS = (
     "from an our language based which models can it large however training propose performance task new approach"
 )
 
+Words = tuple[list[str], list[str]]
+"""Tokens and merges of a byte-level BPE."""
+
 
 @dataclass(frozen=True)
 class Shape:
@@ -75,17 +78,21 @@ def bpe() -> tuple[list[str], list[str]]:
     return tokens, merges
 
 
-def write_tiny_gguf(path: Path, shape: Shape = Shape(), *, seed: int = 0, spread: float = 0.3) -> Path:
+def write_tiny_gguf(
+    path: Path, shape: Shape = Shape(), *, seed: int = 0, spread: float = 0.3, words: Words | None = None
+) -> Path:
     """Write the model to ``path`` and return the path.
 
-    ``spread`` is the standard deviation of the weights; the larger, the surer the model is of its noise.
+    ``spread`` is the standard deviation of the weights; the larger, the surer the model is of its noise. ``words`` are
+    tokens, bytes first, and merges to take instead of ``bpe()``.
     """
     from gguf import GGUFWriter
 
+    words = words or bpe()
     writer = GGUFWriter(path, shape.architecture)
     _add_shape(writer, shape)
-    _add_tokenizer(writer, shape)
-    for name, tensor in _tensors(shape, seed, spread):
+    _add_tokenizer(writer, shape, words)
+    for name, tensor in _tensors(shape, seed, spread, len(words[0])):
         writer.add_tensor(name, tensor)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -108,18 +115,18 @@ def _add_shape(writer: GGUFWriter, shape: Shape) -> None:
     writer.add_rope_freq_base(1e6)
 
 
-def _vocabulary(shape: Shape) -> int:
-    needed = len(bpe()[0]) + len(SPECIAL)
+def _vocabulary(shape: Shape, words: int) -> int:
+    needed = words + len(SPECIAL)
     if shape.vocabulary and shape.vocabulary < needed:
         raise ValueError(f"the vocabulary must be at least {needed}")
     return shape.vocabulary or needed
 
 
-def _add_tokenizer(writer: GGUFWriter, shape: Shape) -> None:
+def _add_tokenizer(writer: GGUFWriter, shape: Shape, words: Words) -> None:
     from gguf import TokenType
 
-    tokens, merges = bpe()
-    filler = _vocabulary(shape) - len(tokens) - len(SPECIAL)
+    tokens, merges = words
+    filler = _vocabulary(shape, len(tokens)) - len(tokens) - len(SPECIAL)
     types = [TokenType.NORMAL] * len(tokens) + [TokenType.CONTROL] * len(SPECIAL) + [TokenType.UNUSED] * filler
     end_of_text, end_of_turn = len(tokens), len(tokens) + 2
     writer.add_tokenizer_model("gpt2")
@@ -134,7 +141,7 @@ def _add_tokenizer(writer: GGUFWriter, shape: Shape) -> None:
     writer.add_chat_template(CHATML)
 
 
-def _tensors(shape: Shape, seed: int, spread: float) -> Iterator[tuple[str, Array]]:
+def _tensors(shape: Shape, seed: int, spread: float, words: int) -> Iterator[tuple[str, Array]]:
     """Weights by llama.cpp's names: matrices in f16, vectors in f32. The embedding is the output layer too."""
     import numpy as np
 
@@ -147,8 +154,7 @@ def _tensors(shape: Shape, seed: int, spread: float) -> Iterator[tuple[str, Arra
     def ones(size: int) -> Array:
         return np.ones(size, dtype=np.float32)
 
-    embedding = matrix(_vocabulary(shape), shape.hidden)
-    words = len(bpe()[0])
+    embedding = matrix(_vocabulary(shape, words), shape.hidden)
     for rare in (slice(0x80, 0x100), slice(words, None)):  # halves of characters and special tokens: likely noise is text
         embedding[rare] *= np.float16(0.05)
     yield "token_embd.weight", embedding

@@ -45,6 +45,14 @@ def _as_json(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} cannot be part of a key")
 
 
+def _object(text: str) -> dict[str, Any] | None:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None
+
+
 class Journal:
     """Results by key in one SQLite file; safe from several threads and several processes at once.
 
@@ -61,7 +69,7 @@ class Journal:
         return self.get_many([key]).get(key)
 
     def get_many(self, keys: Iterable[str]) -> dict[str, dict[str, Any]]:
-        """The results that are there, by key."""
+        """The results that are there, by key; a damaged one is not: it is worked out again."""
         found: dict[str, dict[str, Any]] = {}
         wanted = list(keys)
         for start in range(0, len(wanted), _KEYS_A_QUERY):
@@ -70,7 +78,7 @@ class Journal:
             query = f"SELECT key, value FROM results WHERE key IN ({marks})"
             with self._lock, reporting(self.path):
                 rows = self._connection.execute(query, some).fetchall()
-            found.update((key, json.loads(value)) for key, value in rows)
+            found.update((key, result) for key, value in rows if (result := _object(value)) is not None)
         return found
 
     def put(self, key: str, value: Mapping[str, Any], *, kind: str, seconds: float) -> None:

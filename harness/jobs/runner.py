@@ -29,6 +29,8 @@ GRACE_SECONDS = 3.0
 """How long running items may take to end once the batch is stopped."""
 FIRST_DELAY = 0.5
 """Seconds before the first retry; each further one waits twice as long."""
+LOST_ROWS = 3
+"""Rows in a row without a backend, for all their retries, after which the others are not tried: it is gone."""
 MOST_REASONS = 50
 """Distinct reasons that a summary counts; those beyond are counted as one."""
 OTHER_REASONS = "other reasons"
@@ -105,7 +107,8 @@ def run_batch(
 
     ``work(item, cancel)`` runs in one of ``workers`` threads and returns a JSON object, or raises: a retryable error is
     tried again up to ``retries`` times with back-off, any other MarginaliaError is the row's outcome at once. Errors
-    are not journaled: the next run tries again. Where ``cancel`` is set, work should raise Cancelled soon.
+    are not journaled: the next run tries again. After LOST_ROWS rows in a row that no retry could save, the remaining
+    ones get the same error without being tried. Where ``cancel`` is set, work should raise Cancelled soon.
 
     ``on_done`` is called in this thread in the order of completion. Items are read only a few ahead of the results.
 
@@ -192,6 +195,8 @@ class _Batch:
         self._todo: SimpleQueue[Item | None] = SimpleQueue()
         self._finished: SimpleQueue[_Finished | BaseException] = SimpleQueue()
         self._rows: dict[str, list[int]] = {}
+        self._failed_in_a_row = 0
+        self._lost: MarginaliaError | None = None
         self.waiting = 0
         """Rows that were submitted and have no outcome yet."""
         # Daemons: work that ignores its cancel event must not keep the program from ending.
@@ -224,10 +229,18 @@ class _Batch:
         finished = self._next()
         if isinstance(finished, BaseException):
             raise finished
+        self._watch(finished.outcome)
         indices = self._rows.pop(finished.key)
         self.waiting -= len(indices)
         for position, index in enumerate(indices):
             tell(index, finished.outcome, position > 0)
+
+    def _watch(self, outcome: Result | MarginaliaError) -> None:
+        """Notice when the backend does not come back: each row would wait for it in vain."""
+        unsaved = isinstance(outcome, MarginaliaError) and self._attempts.is_retryable(outcome)
+        self._failed_in_a_row = self._failed_in_a_row + 1 if unsaved else 0
+        if isinstance(outcome, MarginaliaError) and self._failed_in_a_row >= LOST_ROWS:
+            self._lost = outcome
 
     def stop(self) -> None:
         """End the threads; those that are still working are told so and get a short while."""
@@ -248,6 +261,9 @@ class _Batch:
     def _serve(self) -> None:
         while (item := self._todo.get()) is not None:
             if self._cancel.is_set():
+                continue
+            if self._lost is not None:
+                self._finished.put(_Finished(item.key, self._lost))
                 continue
             try:
                 self._finished.put(_Finished(item.key, self._attempts.outcome(item, self._cancel)))

@@ -53,7 +53,7 @@ class Request:
     """A JSON schema that the whole text must satisfy."""
     options: Options = field(default_factory=Options)
     session: str | None = None
-    """Requests of one session share a growing prefix: the embedded backend keeps them on one slot."""
+    """Requests of one session begin alike: the embedded backend keeps them on one slot, which still has what they share."""
 
 
 @dataclass(frozen=True)

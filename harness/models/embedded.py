@@ -28,6 +28,8 @@ from harness.models.embedded_process import (
 from harness.models.gguf_header import REFETCH_REMEDY, trained_context
 
 DEFAULT_SLOTS = 4
+MAX_SLOTS = 64
+"""Each has a context of its own in memory, and llama.cpp takes no more than 256."""
 DEFAULT_CONTEXT = 2048
 """Tokens of a slot where nobody has reserved any."""
 BUCKET = 256
@@ -86,7 +88,9 @@ def file_digest(path: Path) -> str:
 
 
 def completion(request: Request, slot: int, *, stream: bool) -> tuple[str, Message]:
-    """A request as llama.cpp's server takes it: "raw" or "chat", and the body. ``slot`` -1 leaves the choice to it."""
+    """A request as llama.cpp's server takes it (but for ``schema``, which the child makes a grammar of): "raw" or "chat",
+    and the body. ``slot`` -1 leaves the choice of one to the server.
+    """
     options = request.options
     body: Message = {
         "max_tokens": options.max_tokens,
@@ -98,19 +102,17 @@ def completion(request: Request, slot: int, *, stream: bool) -> tuple[str, Messa
         "seed": options.seed,
         "stop": list(options.stop),
         "n_probs": options.top_logprobs,
-        "cache_prompt": True,
         "id_slot": slot,
     }
     if stream:
         body |= {"stream": True, "return_progress": True, "stream_options": {"include_usage": True}}
+    if request.schema is not None:
+        body["schema"] = request.schema
     if request.prompt is not None:
-        schema = {} if request.schema is None else {"json_schema": request.schema}
-        return "raw", {**body, "prompt": request.prompt, **schema}
+        return "raw", {**body, "prompt": request.prompt}
     body["messages"] = [{"role": message.role, "content": message.content} for message in request.messages]
     if options.think is not None:
         body["chat_template_kwargs"] = {"enable_thinking": options.think}
-    if request.schema is not None:
-        body["response_format"] = {"type": "json_schema", "json_schema": {"schema": request.schema}}
     return "chat", body
 
 
@@ -125,17 +127,22 @@ class SessionSlots:
         self._clock = 0
 
     @contextlib.contextmanager
-    def hold(self, session: str | None) -> Iterator[int]:
-        """The slot to name in a request of ``session``; -1 without one."""
+    def hold(self, session: str | None) -> Iterator[tuple[int, bool]]:
+        """The slot to name in a request of ``session``, -1 without one, and whether to use what the slot has computed.
+
+        A session uses only what is its own: where its batches begin would else depend on what was asked before, and
+        with them the last digits of its probabilities.
+        """
         if session is None:
-            yield -1
+            yield -1, True
             return
         with self._lock:
             slot = self._choose(session)
+            known = self._owner[slot] == session
             self._owner[slot] = session
             self._busy[slot] += 1
         try:
-            yield slot
+            yield slot, known
         finally:
             with self._lock:
                 self._clock += 1
@@ -170,7 +177,7 @@ class EmbeddedModel:
         self._path = path.absolute()
         self._name, self._contract = name, contract
         self._sha256 = sha256.removeprefix("sha256:").lower()
-        self._slots = slots or DEFAULT_SLOTS
+        self._slots = min(slots, MAX_SLOTS) or DEFAULT_SLOTS
         self._threads = threads or physical_cores()
         self._trained = trained_context(self._path)
         self._context = 0
@@ -211,9 +218,9 @@ class EmbeddedModel:
         if request.prompt == "" or (request.prompt is None and not request.messages):
             raise ModelError(f"{self._name}: the prompt is empty")
         started = time.perf_counter()
-        with self._sessions.hold(request.session) as slot:
+        with self._sessions.hold(request.session) as (slot, known):
             op, body = completion(request, slot, stream=on_text is not None or cancel is not None)
-            reply = self._ask(op, body, on_text, cancel)
+            reply = self._ask(op, {**body, "cache_prompt": known}, on_text, cancel)
         if request.schema is not None and reply["finish"] == "stop":
             self._check_json(reply["text"])
         return Reply(
@@ -289,7 +296,10 @@ class EmbeddedModel:
         """llama.cpp's error body as one of ours."""
         text = f"{self._name}: {error.get('message', 'failed')}"
         if error.get("type") == "exceed_context_size_error" or "Context size has been exceeded" in text:
-            return ContextOverflow(text, "shorten the text or reserve more context")
+            if "n_prompt_tokens" in error:
+                asked, there = error["n_prompt_tokens"], error.get("n_ctx", self._context)
+                text = f"{self._name}: a request of {asked} tokens does not fit into its context of {there}"
+            return ContextOverflow(text, "shorten the text")
         if error.get("type") == "unavailable_error":
             return ModelUnavailable(text)
         return ModelError(text)

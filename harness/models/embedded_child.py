@@ -32,6 +32,8 @@ _BATCH = 512
 """Prompt tokens computed at a time; a cancelled request stops between two batches."""
 _WAITING_PER_SLOT = 8
 """Requests that may wait inside llama.cpp for each slot, so that one slot's queue does not keep the others idle."""
+_COMPACT = {"x-guidance": {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}}
+"""To llguidance: white space in JSON is that of ``json.dumps``. A small model that may write any writes nothing else."""
 
 
 class Pipe:
@@ -79,6 +81,7 @@ class Runtime:
         import xllamacpp
 
         self._key = secrets.token_hex(16)
+        self._to_grammar: Callable[[Message], str] = xllamacpp.json_schema_to_grammar
         parameters = xllamacpp.CommonParams()
         parameters.model.path = path
         parameters.load_mode = xllamacpp.llama_load_mode.LLAMA_LOAD_MODE_MMAP
@@ -115,6 +118,8 @@ class Runtime:
 
     def complete(self, op: str, body: Message, on_event: Callable[[Message], bool]) -> None:
         """Run one completion; ``on_event`` gets llama.cpp's events and returns True to stop it."""
+        if (schema := body.pop("schema", None)) is not None:
+            body["grammar"] = self._to_grammar({**schema, **_COMPACT})
         handle = self._server.handle_chat_completions if op == "chat" else self._server.handle_completions
         handle(body, on_event)
 

@@ -14,6 +14,7 @@ from harness.errors import MarginaliaError, ModelError
 from harness.models.ollama_errors import explain, no_such_model
 from harness.models.ollama_host import is_loopback, parse_host
 from harness.models.ollama_stream import broken, refusal
+from harness.registry_entry import normalise
 
 if TYPE_CHECKING:
     import httpx
@@ -52,15 +53,6 @@ class ShownModel:
     template: str
     parameters: str
     """PARAMETER lines of its Modelfile."""
-
-
-def canonical(name: str) -> str:
-    """A model's name with its tag, as Ollama lists it.
-
-    >>> canonical("x"), canonical("x:mini"), canonical("localhost:5000/team/x")
-    ('x:latest', 'x:mini', 'localhost:5000/team/x:latest')
-    """
-    return name if ":" in name.rpartition("/")[2] else f"{name}:latest"
 
 
 class OllamaDaemon:
@@ -121,12 +113,12 @@ class OllamaDaemon:
 
     def find(self, name: str) -> InstalledModel | None:
         """The model of that name (``x`` is ``x:latest``), or None."""
-        return next((model for model in self.models() if model.name == canonical(name)), None)
+        return next((model for model in self.models() if model.name == normalise(name)), None)
 
     def require(self, name: str) -> InstalledModel:
         """As ``find``; a NoModelError that names the nearest models where there is none."""
         models = {model.name: model for model in self.models()}
-        if found := models.get(canonical(name)):
+        if found := models.get(normalise(name)):
             return found
         raise no_such_model(name, sorted(models))
 
@@ -145,7 +137,7 @@ class OllamaDaemon:
         """Tokens of context that the loaded model really has; 0 where it is not loaded or the daemon does not say."""
         with self.translated(name):
             loaded = self.client.ps().models
-        return next((entry.context_length or 0 for entry in loaded if entry.model == canonical(name)), 0)
+        return next((entry.context_length or 0 for entry in loaded if entry.model == normalise(name)), 0)
 
     @contextlib.contextmanager
     def translated(self, model: str = "") -> Iterator[None]:

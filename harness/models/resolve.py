@@ -5,6 +5,7 @@ A model is never fetched by guess, and nothing leaves the machine unless the use
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -146,7 +147,7 @@ def _why_not(entry: Entry, here: Here) -> str:
 
 def _named(name: str, here: Here, *, why: str) -> Choice:
     """A model by what the user wrote: a GGUF file, a registry name, an Ollama tag, a remote ``provider/model``."""
-    path = Path(name).expanduser()
+    path = Path(os.path.expanduser(name))
     if path.suffix.lower() == ".gguf":
         return _file(path, here, why=why)
     if is_remote(name):

@@ -30,11 +30,11 @@ _ARCHIVES = (
     "q-alg|q-bio|quant-ph|solv-int|supr-con"
 )
 """Archives of the ids before April 2007; any other word before a slash is a folder."""
-_ID = rf"(?:\d{{4}}\.\d{{4,5}}|(?:{_ARCHIVES})(?:\.[A-Z]{{2}})?/\d{{7}})(?:v[1-9]\d*)?"
+_ID = rf"(?:\d\d(?:0[1-9]|1[0-2])\.\d{{4,5}}|(?:{_ARCHIVES})(?:\.[A-Z]{{2}})?/\d{{7}})(?:v[1-9]\d*)?"
 _WRITTEN = re.compile(
     r"(?:arxiv:\s*|(?:https?://)?(?:www\.|export\.|browse\.)?arxiv\.org/(?:abs|pdf|html|format|e-print)/"
     rf"|(?:https?://)?(?:dx\.)?doi\.org/10\.48550/arxiv\.|10\.48550/arxiv\.)?({_ID})(?:\.pdf)?/?(?:[?#]\S*)?",
-    re.IGNORECASE,
+    re.IGNORECASE | re.ASCII,
 )
 _LAST_CALL = [float("-inf")]
 """Time of the last call of this process, whichever client made it."""
@@ -54,6 +54,26 @@ def parse_id(text: str) -> str | None:
     """
     match = _WRITTEN.fullmatch(text.strip().strip("<>"))
     return match[1] if match else None
+
+
+def split_version(identity: str) -> tuple[str, int]:
+    """An arXiv id without its version, and the version; 0 where it names none.
+
+    >>> split_version("solv-int/9901001v2")
+    ('solv-int/9901001', 2)
+    """
+    paper, _, version = re.sub(r"v(\d+)$", r" \1", identity).partition(" ")
+    return paper, int(version or 0)
+
+
+def year_of(identity: str) -> int:
+    """The year that an arXiv id tells.
+
+    >>> year_of("2402.11651"), year_of("hep-th/9711200")
+    (2024, 1997)
+    """
+    digits = int(identity.rpartition("/")[2][:2])
+    return digits + (1900 if digits > 90 else 2000)
 
 
 def parse_ids(text: str) -> list[str]:
@@ -79,7 +99,7 @@ class Client:
             for row in self._rows({"id_list": ",".join(part), "max_results": str(len(part))}):
                 key = _key(row["arxiv_id"])
                 found.setdefault(key, row)
-                found.setdefault(re.sub(r"v\d+$", "", key), row)
+                found.setdefault(split_version(key)[0], row)
         records = [
             Record(number, found.get(_key(wanted)) or {"arxiv_id": wanted}, error=_missing(wanted, found))
             for number, wanted in enumerate(ids, start=1)

@@ -58,6 +58,8 @@ def locate(source: str, has_stdin: bool) -> Located:
         raise InputError(f"{shown(text)} is not a paper on arXiv", "other addresses are not read; save the page as a file")
     if _is_path_like(text):
         raise not_found(text)
+    if text.startswith('"') and text.count('"') % 2:  # half an abstract, perhaps: a topic may be searched for online
+        raise UsageError(f"the quote that opens {shown(text, 40)} is not closed", "put a quotation mark at the end")
     return Located("topic", text)
 
 
@@ -129,7 +131,7 @@ def _is_path_like(text: str) -> bool:
         return False
     if Path(text).suffix.lower() in KINDS or text.startswith(("./", "../", "~/", "/", "\\\\")):
         return True
-    return not re.search(r"\s", text) and bool(re.search(r"[/\\]", text))
+    return not re.search(r"\s", text) and bool(re.search(r"[/\\*]", text))
 
 
 def not_found(text: str) -> InputError:

@@ -151,6 +151,8 @@ class MarkAnnotator:
         threshold = self.calibration.threshold(name)
         chosen = [i + 1 for i in ranked if probabilities[i] >= threshold][:most]
         best = probabilities[ranked[0]]
+        if not chosen and best >= self.calibration.floor(name):
+            chosen = [ranked[0] + 1]
         curve = self.calibration.stated if chosen else self.calibration.absent
         return Cell(chosen, confidence=curve.confidence(name, best))
 
@@ -218,6 +220,8 @@ def make_annotator(
         if prose:
             raise ModelError(f"{model.info.name} quotes sentences and cannot write prose", "use --model with a chat model")
         return MarkAnnotator(model, framework, Calibration.load(serving), options)
+    if contract not in (prompt.QUOTE, prompt.PROSE):
+        raise ModelError(f"{model.info.name} speaks {contract}, which is not known here", "use --model with another model")
     if contract == prompt.QUOTE and prose and model.info.contract:
         raise ModelError(f"{model.info.name} was tuned for quotes", "use --model with a chat model for --style prose")
     return ListAnnotator(model, framework, options, prose=contract == prompt.PROSE or prose)

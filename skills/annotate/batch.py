@@ -44,6 +44,11 @@ class Batch:
         """Rows without an annotation."""
         return sum(record["status"] == "error" for record in self.records)
 
+    @property
+    def partial(self) -> int:
+        """Rows whose annotation is marked as not wholly borne out by the abstract."""
+        return sum(record["status"] == "partial" for record in self.records)
+
 
 def items_of(
     papers: Sequence[Paper], annotator: Annotator, model: Model, framework: Framework, style: str, salt: object

@@ -38,6 +38,7 @@ class Calibration:
     """What a registry entry's ``serving`` table holds for contract mark@1."""
 
     thresholds: Mapping[str, float]
+    floors: Mapping[str, float]
     stated: Curve
     absent: Curve
 
@@ -50,9 +51,15 @@ class Calibration:
             intercept = {str(k): float(v) for k, v in table.items() if k != "slope"}
             return Curve(float(table.get("slope", slope)), intercept)
 
-        thresholds = {str(k): float(v) for k, v in (serving.get("thresholds") or {}).items()}
-        return cls(thresholds, curve("stated", 1.0), curve("absent", -1.0))
+        def numbers(name: str) -> dict[str, float]:
+            return {str(k): float(v) for k, v in (serving.get(name) or {}).items()}
+
+        return cls(numbers("thresholds"), numbers("floors"), curve("stated", 1.0), curve("absent", -1.0))
 
     def threshold(self, move: str) -> float:
         """The least probability at which a sentence counts as stating the move."""
         return self.thresholds.get(move, 0.5)
+
+    def floor(self, move: str) -> float:
+        """The least probability at which the best sentence counts where none reaches the threshold."""
+        return self.floors.get(move, self.threshold(move))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from harness.errors import InputError
 
@@ -47,21 +49,26 @@ def load_framework(path: Path = DEFAULT) -> Framework:
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise InputError(f"{path}: no such framework file") from None
+        raise InputError(f"{path}: no such framework file", "check the path") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as TOML ({error})") from None
+        raise InputError(f"{path}: cannot be read as TOML ({error})", "correct it") from None
     rows = data.get("moves")
-    if not isinstance(rows, list) or not 1 <= len(rows) <= MAX_MOVES:
-        raise InputError(f"{path}: needs 1 to {MAX_MOVES} [[moves]] tables", f"see {DEFAULT.name}")
-    moves = []
-    for number, row in enumerate(rows, 1):
-        name = str(row.get("name", ""))
-        if not _NAME.fullmatch(name):
-            raise InputError(f"{path}: move {number}: name {name!r} must be lower-case letters, digits and _")
-        if not str(row.get("question", "")).strip():
-            raise InputError(f"{path}: move {number} ({name}): needs a question")
-        texts = {key: str(row.get(key, "")) for key in ("question", "takes", "leaves")}
-        moves.append(Move(name=name, most=int(row.get("most", 4)), **texts))
+    if not isinstance(rows, list) or not 1 <= len(rows) <= MAX_MOVES or not all(isinstance(row, dict) for row in rows):
+        raise InputError(f"{path}: needs 1 to {MAX_MOVES} [[moves]] tables", f"see {DEFAULT}")
+    moves = tuple(_move(row, f"{path}: move {number}") for number, row in enumerate(rows, 1))
     if len({move.name for move in moves}) != len(moves):
-        raise InputError(f"{path}: two moves have the same name")
-    return Framework(str(data.get("name", path.stem)), str(data.get("title", path.stem)), tuple(moves))
+        raise InputError(f"{path}: two moves have the same name", "rename one of them")
+    return Framework(str(data.get("name", path.stem)), str(data.get("title", path.stem)), moves)
+
+
+def _move(row: Mapping[str, Any], where: str) -> Move:
+    """One table of the file. Raises InputError."""
+    name, most = str(row.get("name", "")), row.get("most", Move.most)
+    if not _NAME.fullmatch(name):
+        raise InputError(f"{where}: name {name!r} must be lower-case letters, digits and _", "rename it")
+    texts = {key: str(row.get(key, "")) for key in ("question", "takes", "leaves")}
+    if not texts["question"].strip():
+        raise InputError(f"{where} ({name}): has no question", "say what it answers")
+    if type(most) is not int or most < 1:
+        raise InputError(f"{where} ({name}): most = {most!r} is not a number of sentences", "give 1 or more")
+    return Move(name=name, most=most, **texts)

@@ -137,11 +137,11 @@ def parse(framework: Framework, text: str, count: int, *, prose: bool = False) -
 def unsupported(text: str, abstract: str) -> list[str]:
     """Numbers and capitalised names of a prose text that do not stand in the abstract; a sentence's first word is free."""
     known = " ".join(abstract.split())
-    lowered = known.lower()
     missing = [number for number in _NUMBER.findall(text) if number not in _NUMBER.findall(known)]
     for match in _NAME.finditer(text):
         opens = match.start() == 0 or re.search(r"[.!?]\s+$", text[: match.start()])
         plain_word = match[0][1:].islower()
-        if not (opens and plain_word) and match[0].lower() not in lowered:
+        stands = re.search(rf"(?<!\w){re.escape(match[0])}s?(?!\w)", known, re.IGNORECASE)
+        if not (opens and plain_word) and not stands:
             missing.append(match[0])
     return list(dict.fromkeys(missing))

@@ -59,7 +59,7 @@ def record_of(
 ) -> Record:
     """The record of one row; ``outcome`` is the journal's result, the error that stopped it, or None when not reached.
 
-    ``absent`` gives for each move that is not stated how sure that is.
+    ``absent`` gives for each move that is not stated how sure that is; ``sentences`` are the input's own, if any.
     """
     record: Record = {"id": paper.id, "title": paper.title, "status": "ok"}
     error: str | None = None
@@ -74,4 +74,6 @@ def record_of(
         record["status"] = "error"
         error = str(outcome) if outcome is not None else "not reached"
     record |= {"style": style, "model": info.record(), "error": error, "abstract": paper.abstract}
+    if paper.sentences:
+        record["sentences"] = list(paper.sentences)
     return record

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import Exit, UsageError
+from harness.outputs import check_target
 from harness.skills import Outcome
-from skills.annotate.decisions import GoldFile, Question, numbered, parse_numbers, queue, read_annotations
+from skills.annotate.decisions import GoldFile, Question, numbered, parse_numbers, queue, read
 from skills.annotate.moves import load_framework
 
 if TYPE_CHECKING:
@@ -27,8 +28,12 @@ def review(path: Path, gold_path: Path | None, context: Context) -> Outcome:
 
     if not context.interactive and not stdin_is_terminal():
         raise UsageError("/annotate --review asks questions", "run it on a terminal")
-    records = read_annotations(path)
-    gold = GoldFile(gold_path or path.with_name(f"{path.stem}.gold.jsonl"))
+    gold_path = gold_path or path.with_name(f"{path.stem}.gold.jsonl")
+    if gold_path.suffix.lower() != ".jsonl":
+        raise UsageError(f"{gold_path}: decisions are kept as JSON lines", "name a file ending in .jsonl")
+    check_target(gold_path, yes=context.settings.yes or gold_path.is_file())  # one that is there is added to
+    records = read(path)
+    gold = GoldFile(gold_path)
     questions = queue(records, gold.rows)
     read_key, read_line = terminal_input()
     decided = walk(records, questions, gold, context.console, read_key, read_line)
@@ -60,9 +65,7 @@ def walk(
         if key == "b":
             position = max(0, position - 1)
             before = questions[position]
-            known = gold.rows.get(str(records[before.row]["id"]), {}).get("reviewed", ())
-            decided -= before.move in known
-            gold.undo(records[before.row], before.move)
+            decided -= gold.undo(records[before.row], before.move)
             continue
         if key == "e":
             numbers = ask_numbers(record, read_line, console)
@@ -94,18 +97,22 @@ def show(record: dict[str, Any], question: Question, console: Console, position:
 
     from harness.console import clean
 
+    def say(*texts: Text) -> None:
+        console.print(*texts, soft_wrap=False)
+
     move = next((m for m in load_framework().moves if m.name == question.move), None)
     console.rule(f"{position + 1} of {total}")
-    console.print(Text(clean(str(record.get("title") or record["id"])), style="bold"))
+    say(Text(clean(str(record.get("title") or record["id"])), style="bold"))
     for number, sentence in enumerate(numbered(record), 1):
         chosen = number in question.proposal
         style = "reverse" if chosen else ""
-        console.print(Text(f"[{number}] ", style="dim") + Text(clean(sentence.text), style=style))
+        say(Text(f"[{number}] ", style="dim") + Text(" ".join(clean(sentence.text).split()), style=style))
     console.print()
     asked = f"{question.move}: {move.question}" if move else question.move
     proposal = ", ".join(map(str, question.proposal)) or "not stated"
-    console.print(Text(asked, style="bold"), Text(f"→ {proposal} (confidence {question.confidence:.2f})"))
-    console.print(Text("  ".join(f"{key} {meaning}" for key, meaning in KEYS.items()), style="dim"))
+    sure = "" if question.confidence is None else f" (confidence {question.confidence:.2f})"
+    say(Text(clean(asked), style="bold"), Text(f"→ {proposal}{sure}"))
+    say(Text("  ".join(f"{key} {meaning}" for key, meaning in KEYS.items()), style="dim"))
 
 
 def terminal_input() -> tuple[ReadKey, ReadLine]:

@@ -27,7 +27,7 @@ TASK = "annotate"
 
 
 def run(task: Task, context: Context) -> Outcome:
-    """Annotate what the task names, save or show it, and keep it in the corpus. Exit 1 when any row failed."""
+    """Annotate what the task names, save or show it, keep it in the corpus. Exit 1 when a row failed, wholly or in part."""
     options = options_of(task)
     if options.review:
         from skills.annotate.review import review
@@ -45,13 +45,13 @@ def run(task: Task, context: Context) -> Outcome:
     return Outcome(
         text="" if saved else markdown(batch.records, options),
         records=batch.records,
-        exit=Exit.FAILED if batch.failed else Exit.DONE,
+        exit=Exit.FAILED if batch.failed or batch.partial else Exit.DONE,
         saved=saved,
         model=model.info,
         prompt_tokens=batch.prompt_tokens,
         completion_tokens=batch.completion_tokens,
         context_used=batch.context_used,
-        details={"papers": len(papers), "failed": batch.failed, "cached": batch.summary.cached},
+        details={"papers": len(papers), "failed": batch.failed, "partial": batch.partial, "cached": batch.summary.cached},
     )
 
 
@@ -126,7 +126,7 @@ def save(
         moves=options.framework.names,
         rows=[paper.row for paper in papers],
         fieldnames=source.fieldnames,
-        title=f"{options.framework.title}: {source.name}",
+        title=f"{options.framework.title}: {Path(source.name).name}",
         overwrite=context.settings.yes,
     )
     return [str(path)]
@@ -148,8 +148,10 @@ def report(batch: Batch, options: AnnotateOptions, saved: Sequence[str], context
     from skills.annotate.summary import summary_lines
 
     lines = summary_lines(batch, options.framework.names, saved)
-    if len(batch.records) == 1 and not batch.failed:
+    if len(batch.records) == 1 and not batch.failed and not batch.partial:
         lines = lines[1:]
+    if context.settings.verbose:
+        lines += [f"{record['id']}: {record['error']}" for record in batch.records if record["error"]]
     for line in lines:
         context.console.print(line, markup=False, highlight=False, soft_wrap=True)
 

@@ -9,6 +9,9 @@ from harness.jobs.progress import duration
 from harness.jobs.runner import BatchSummary
 from skills.annotate.batch import Batch
 
+REASONS = 5
+"""How many reasons of failures are named."""
+
 
 def shares(records: Sequence[Mapping[str, Any]], moves: Sequence[str]) -> dict[str, float]:
     """Share of the annotated papers that state each move, 0 to 1."""
@@ -27,13 +30,18 @@ def summary_lines(batch: Batch, moves: Sequence[str], saved: Sequence[str]) -> l
         counts.append(f"{summary.cached} of them known already")
     if batch.failed:
         counts.append(f"{batch.failed} failed")
+    if batch.partial:
+        counts.append(f"{batch.partial} marked as partial")
     speed = [duration(summary.seconds)]
-    if summary.rate:
+    if summary.rate and batch.completion_tokens:  # rows that fail at once say nothing about speed
         speed.append(f"{summary.rate * 60:.0f} papers/min")
     if batch.prompt_tokens:
         speed.append(f"{batch.prompt_tokens:,} tokens read, {batch.completion_tokens:,} written")
     lines = [f"{', '.join(counts)} in {', '.join(speed)}"]
-    lines += [f"  {count} × {reason}" for reason, count in summary.reasons.most_common(5)]
+    reasons = summary.reasons.most_common()
+    lines += [f"  {count} × {reason}" for reason, count in reasons[:REASONS]]
+    if others := sum(count for _, count in reasons[REASONS:]):
+        lines.append(f"  {others} × other reasons")
     if total - batch.failed > 1:
         stated = shares(batch.records, moves)
         lines.append("stated: " + ", ".join(f"{move} {share:.0%}" for move, share in stated.items()))
