@@ -68,7 +68,7 @@ def test_the_sample_becomes_a_table_of_verbatim_quotes(place: Path, capsys: pyte
     for row, paper in zip(rows, given, strict=True):
         assert row["abstract"].split() == paper["abstract"].split()
         if row["annotation_status"] == "ok":
-            assert row["claim"]
+            assert any(row[move] for move in MOVES)
             for move in MOVES:
                 numbers = [int(n) for n in row[f"{move}_sentences"].split(";") if n]
                 sentences = split(paper["abstract"])

@@ -153,7 +153,7 @@ def test_prompts_have_the_same_tokens_in_training_and_in_serving(road: Road, ser
 
 
 def test_served_probabilities_are_those_of_the_trained_model(road: Road, served: EmbeddedModel) -> None:
-    marker, calibration = road.marker("mini"), Calibration.load(road.entry.serving)
+    marker, calibration = road.marker("mini"), Calibration.load({**road.entry.serving, "floors": {}})
     for title, sentences in papers_to_serve(road):
         windows = mark.windows(sentences)
         examples = [Example(*marker.encoder.encode(title, sentences[start:end])) for start, end in windows]
