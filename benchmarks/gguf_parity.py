@@ -5,8 +5,8 @@
 
 Greedy continuations of the beginnings of abstracts are compared token by token. Where the checkpoint speaks
 ``annotate/mark@1``, the label at every mark is compared too, the GGUF asked as /annotate asks it. A difference comes with
-the checkpoint's own margin there, in logits between its first and second choice: rounding can only turn a near-tie.
-Without ``--gguf`` the folder is converted (f16) first.
+the checkpoint's own margin there, in logits between its first and second choice: rounding can only turn a near-tie, and
+any other difference is a fault (exit 1). Without ``--gguf`` the folder is converted (f16) first.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ from skills.annotate.moves import load_framework
 from skills.annotate.record import sentences_of
 
 OPENING_WORDS = 25
+NEAR_TIE = 0.01
+"""Logits: what weights and cache in 16 bits may move."""
 
 
 class Checkpoint:
@@ -111,11 +113,12 @@ class Tally:
     def row(self, what: str) -> list[str]:
         """For the table."""
         largest = f"{max(self.margins):.4f}" if self.margins else ""
-        return [what, f"{self.equal} of {self.total}", f"{self.share:.2%}", largest]
+        return [what, f"{self.equal} of {self.total}", f"{self.equal / max(self.total, 1):.2%}", largest]
 
     @property
-    def share(self) -> float:
-        return self.equal / max(self.total, 1)
+    def faults(self) -> int:
+        """Differences that are no near-ties."""
+        return sum(margin > NEAR_TIE for margin in self.margins)
 
     def result(self) -> dict[str, Any]:
         """For the JSON line."""
@@ -188,13 +191,18 @@ def main() -> None:
         finally:
             model.close()
     rows = [whole.row("greedy continuations"), single.row("tokens before a difference")]
-    result = {"hf": args.hf.name, "gguf": gguf.name, "continuations": whole.result(), "tokens": single.result()}
+    result = {"hf": str(args.hf), "gguf": gguf.name, "continuations": whole.result(), "tokens": single.result()}
+    faults = whole.faults
     if marks:
         labels, widest = marks
         rows += [labels.row("labels at marks"), ["largest difference of a label's probability", f"{widest:.5f}", "", ""]]
         result |= {"labels": labels.result(), "largest_probability_difference": round(widest, 6)}
+        faults += labels.faults
+    rows.append([f"differences above {NEAR_TIE} logits", str(faults), "", ""])
     title = f"GGUF in llama.cpp against transformers float32, {len(openings)} prompts of {args.tokens} tokens"
-    report(title, ["", "equal", "share", "largest margin at a difference (logits)"], rows, result)
+    report(title, ["", "equal", "share", "largest margin at a difference (logits)"], rows, {**result, "faults": faults})
+    if faults:
+        raise SystemExit(1)
 
 
 if __name__ == "__main__":

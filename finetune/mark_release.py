@@ -79,7 +79,7 @@ def serving_values(folder: Path, gold_path: Path) -> dict[str, Any]:
     _, papers = split(list(read_jsonl(gold_path)), config.valid, config.seed)
     predictions = marker.predict([marker.encoder.gold(paper) for paper in papers], bf16=False)  # as it is served
     gold, probabilities, groups = arrays(papers, predictions, marker.labels)
-    thresholds = metrics.best_thresholds(gold, probabilities)
+    thresholds = metrics.shrunk(metrics.best_thresholds(gold, probabilities))
     floors = metrics.best_floors(gold, probabilities, groups, thresholds)
     table = cells(gold, probabilities, groups, floors)
     moves = marker.labels.moves

@@ -40,6 +40,15 @@ def best_thresholds(gold: Bools, probabilities: Floats) -> Floats:
     return np.array(chosen)
 
 
+def shrunk(thresholds: Floats, trust: float = 0.3, prior: float = 0.4) -> Floats:
+    """Thresholds drawn towards one value for all moves: the best ones of a few hundred papers fit those papers too well.
+
+    With thresholds chosen on half of the held-back papers and scored on the other half (24 random halves), a trust of 0
+    to 0.5 gave a macro-F1 of 0.813 to 0.815 and unshrunk thresholds 0.809.
+    """
+    return trust * thresholds + (1 - trust) * prior
+
+
 def decide(probabilities: Floats, groups: Ints, thresholds: Floats, floors: Floats) -> Bools:
     """The sentences that state each move: those that reach its threshold and, where none of a paper does, its best
     sentence if that reaches the floor (a move that nearly every paper states deserves its likeliest sentence)."""
