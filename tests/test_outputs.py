@@ -12,6 +12,7 @@ import resource
 import stat
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -179,22 +180,24 @@ def test_a_full_disk_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.Monke
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.fixture
+@contextmanager
 def small_files() -> Iterator[None]:
-    """No file may grow beyond 4 KiB while the test runs: the writes themselves fail, as on a full disk."""
+    """No file may grow beyond 4 KiB inside: the writes themselves fail, as on a full disk. No fixture: pytest's own report
+    may go into a file."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-@pytest.mark.usefixtures("small_files")
 @pytest.mark.parametrize("suffix", WRITERS)
 def test_every_format_fails_whole(suffix: str, tmp_path: Path, records: list[dict[str, Any]]) -> None:
     if suffix == ".parquet":
         pytest.importorskip("pyarrow")
     many = [{**records[0], "id": os.urandom(16).hex()} for _ in range(400)]
-    with pytest.raises(InputError, match="free some space"):
+    with pytest.raises(InputError, match="free some space"), small_files():
         write_records(tmp_path / f"out{suffix}", many, moves=MOVES)
     assert list(tmp_path.iterdir()) == []
 
