@@ -75,9 +75,9 @@ def _prepare(connection: Connection, path: Path, schema: tuple[str, ...], versio
     _switch_to_wal(connection)
     connection.execute("PRAGMA synchronous=NORMAL")
     connection.execute("PRAGMA foreign_keys=ON")
-    if _check_version(connection, path, version):
+    if connection.execute("PRAGMA user_version").fetchone()[0] == version:
         return
-    with transaction(connection):
+    with transaction(connection):  # judged in here only: another process may be making the tables just now
         if _check_version(connection, path, version):
             return  # another process was faster
         for statement in schema:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,9 @@ from harness.models.ollama import OllamaDaemon, OllamaModel
 
 if TYPE_CHECKING:
     from finetune_smoke import Road
+
+# A job in the background of a shell inherits an ignored SIGINT, and so would every program that the tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

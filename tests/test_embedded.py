@@ -177,6 +177,19 @@ def test_threads_at_once_get_the_replies_of_one_after_another(model: EmbeddedMod
     assert together == alone
 
 
+def test_copies_of_a_small_model_answer_as_one(model: EmbeddedModel, gguf: Path) -> None:
+    copies = EmbeddedModel(gguf, name="tiny:latest", threads=2, slots=3)  # two slots in the first copy, one in the other
+    requests = [chat(f"paper {number}", max_tokens=30) for number in range(12)]
+    sessions = [raw("the model of the paper " * 10 + end, session=name) for end in ("", "and") for name in "abc"]
+    with ThreadPoolExecutor(8) as pool:
+        together = [reply.text for reply in pool.map(copies.generate, requests)]
+    assert together == [model.generate(request).text for request in requests]
+    cached = [copies.generate(request).cached_tokens for request in sessions]
+    copies.close()
+    assert cached[:3] == [0, 0, 0]
+    assert min(cached[3:]) > 20
+
+
 # When it is too long, cancelled or closed
 
 
@@ -225,10 +238,9 @@ def test_cancel_stops_soon(model: EmbeddedModel, streamed: bool) -> None:
         threading.Timer(0.02, cancel.set).start()
     reply = model.generate(replace(chat("the"), options=LONG), on_text=on_text if streamed else None, cancel=cancel)
     assert reply.finish == "cancelled"
-    assert 0 < reply.completion_tokens < 1900
-    assert reply.prompt_tokens > 0
+    assert len(pieces) <= reply.completion_tokens < 1900
     assert reply.text.startswith("".join(pieces))
-    at_once = model.generate(chat("the"), cancel=cancel)
+    at_once = model.generate(replace(chat("the"), options=LONG), cancel=cancel)
     assert at_once.finish == "cancelled"
 
 

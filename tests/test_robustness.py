@@ -200,7 +200,7 @@ def test_hostile_titles_and_ids_stay_data(place: Path, capsys: pytest.CaptureFix
 @needs_model
 @posix_only
 def test_control_c_in_the_middle_then_the_same_command(place: Path) -> None:
-    task = f"/annotate {SAMPLE} save to out.csv"
+    task = f"/annotate {SAMPLE} --limit 10 save to out.csv"
     run = start("--workers", "1", task)
     journal = place / "home" / "journal.db"
     while run.poll() is None and rows_in(journal) < 3:

@@ -10,6 +10,7 @@ The process ends when its stdin does.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -30,6 +31,8 @@ Message = dict[str, Any]
 _ERRORS_ONLY = 1
 _BATCH = 512
 """Prompt tokens computed at a time; a cancelled request stops between two batches."""
+_SMALL = 64_000_000
+"""Bytes of a model file. Threads that compute a smaller model together wait for each other more than they compute."""
 _WAITING_PER_SLOT = 8
 """Requests that may wait inside llama.cpp for each slot, so that one slot's queue does not keep the others idle."""
 _COMPACT = {"x-guidance": {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}}
@@ -74,22 +77,30 @@ def has_gpu(xllamacpp: Any) -> bool:
 
 
 class Runtime:
-    """llama.cpp with one model. Every method may be called from several threads at once."""
+    """llama.cpp with one model. Every method may be called from several threads at once.
+
+    A small model is there several times, the slots dealt out among the copies, and each copy computes with one thread.
+    """
 
     def __init__(self, path: str, context: int, slots: int, threads: int) -> None:
-        """Load the model; raises ImportError or RuntimeError (the reason is then on stderr)."""
+        """Load the model; raises ImportError, OSError or RuntimeError (the reason is then on stderr)."""
         import xllamacpp
 
+        gpu = has_gpu(xllamacpp)
+        small = not gpu and os.path.getsize(path) < _SMALL
+        copies = min(threads, slots) if small else 1
+        self._lock = threading.Lock()
+        self._busy = [0] * copies
         self._key = secrets.token_hex(16)
         self._to_grammar: Callable[[Message], str] = xllamacpp.json_schema_to_grammar
         parameters = xllamacpp.CommonParams()
         parameters.model.path = path
         parameters.load_mode = xllamacpp.llama_load_mode.LLAMA_LOAD_MODE_MMAP
-        parameters.n_ctx = context * slots
-        parameters.n_parallel = slots
+        parameters.n_parallel = -(-slots // copies)
+        parameters.n_ctx = context * parameters.n_parallel
         parameters.n_batch = parameters.n_ubatch = _BATCH
-        parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = threads
-        parameters.fit_params = has_gpu(xllamacpp)
+        parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = 1 if small else threads
+        parameters.fit_params = gpu
         parameters.ctx_shift = False
         parameters.cache_ram_mib = 0
         parameters.warmup = False
@@ -100,13 +111,13 @@ class Runtime:
         parameters.cors_origins = "null"
         parameters.ui = parameters.endpoint_slots = False
         parameters.n_threads_http = 1
-        self._server = xllamacpp.Server(parameters)
+        self._servers = [xllamacpp.Server(parameters) for _ in range(copies)]
 
     def tokens(self, text: str) -> int:
         """Tokens of a raw prompt. The package offers no function for it, only its HTTP server."""
         from http.client import HTTPConnection, HTTPException
 
-        connection = HTTPConnection(self._server.listening_address.removeprefix("http://"), timeout=60)
+        connection = HTTPConnection(self._servers[0].listening_address.removeprefix("http://"), timeout=60)
         body = json.dumps({"content": text, "add_special": True, "parse_special": True})
         try:
             connection.request("POST", "/tokenize", body, {"Authorization": f"Bearer {self._key}"})
@@ -120,8 +131,22 @@ class Runtime:
         """Run one completion; ``on_event`` gets llama.cpp's events and returns True to stop it."""
         if (schema := body.pop("schema", None)) is not None:
             body["grammar"] = self._to_grammar({**schema, **_COMPACT})
-        handle = self._server.handle_chat_completions if op == "chat" else self._server.handle_completions
-        handle(body, on_event)
+        with self._copy(body["id_slot"]) as (server, slot):
+            handle = server.handle_chat_completions if op == "chat" else server.handle_completions
+            handle({**body, "id_slot": slot}, on_event)
+
+    @contextlib.contextmanager
+    def _copy(self, slot: int) -> Iterator[tuple[Any, int]]:
+        """The copy of the model that has a slot, and which of its own slots that is; for -1 the least busy one and -1."""
+        count = len(self._servers)
+        with self._lock:
+            number = self._busy.index(min(self._busy)) if slot < 0 else slot % count
+            self._busy[number] += 1
+        try:
+            yield self._servers[number], slot // count
+        finally:
+            with self._lock:
+                self._busy[number] -= 1
 
 
 class StopFilter:
@@ -279,7 +304,7 @@ def serve(parent: int) -> None:
     except ImportError as error:
         pipe.send({"failed": str(error), "type": "import"})
         return
-    except RuntimeError as error:
+    except (OSError, RuntimeError) as error:
         pipe.send({"failed": str(error), "type": "load"})
         return
     tie_to(parent)  # once more: llama.cpp has put its own signal handlers in place
