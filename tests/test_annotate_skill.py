@@ -132,6 +132,15 @@ def test_a_long_abstract_is_annotated_in_windows(capsys: pytest.CaptureFixture[s
     check(found[0], long)
 
 
+def test_a_book_is_a_row_error(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"id": "book", "abstract": "A sentence of a book. " * 20_000}, {"id": "paper", "abstract": ABSTRACT}]
+    (place / "b.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    status, found, _ = records(capsys, "/annotate b.jsonl")
+    assert status == 1
+    assert [record["status"] for record in found] == ["error", "ok"]
+    assert "too long for an abstract" in found[0]["error"]
+
+
 def test_prose_needs_a_chat_model(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([f'/annotate "{ABSTRACT}" --style prose']) == 3
     assert "ollama" in capsys.readouterr().err

@@ -18,6 +18,10 @@ from skills.annotate.moves import Framework
 
 SHORTEST = 8
 """Words; anything shorter is no abstract."""
+LONGEST = 50_000
+"""Words; anything longer is a book, and would keep the batch for minutes."""
+LONGEST = 200_000
+"""Characters; anything longer is a book, and would hold up a batch for minutes."""
 TEMPLATE_TOKENS = 96
 """What a chat template adds to two or four messages, generously."""
 
@@ -78,6 +82,11 @@ def check_readable(sentences: Sequence[str]) -> None:
         raise InputError("no abstract")
     if words < SHORTEST:
         raise InputError(f"too short for an abstract ({words} words)")
+    if words > LONGEST:
+        raise InputError(f"too long for an abstract ({words} words)")
+    characters = sum(map(len, sentences))
+    if characters > LONGEST:
+        raise InputError(f"too long for an abstract ({characters:,} characters)", "give the abstract alone")
 
 
 class MarkAnnotator:
