@@ -56,10 +56,10 @@ def check(record: dict[str, Any], abstract: str) -> None:
 
 def test_the_sample_becomes_a_table_of_verbatim_quotes(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     status = main([f"/annotate {SAMPLE} save to out.csv"])
-    assert status == 1  # one abstract is far too short, and its row says so
+    assert status == 0
     out, err = capsys.readouterr()
     assert out == ""
-    assert "23 of 24 papers annotated" in err
+    assert "24 of 24 papers annotated" in err
     with (place / "out.csv").open(newline="", encoding="utf-8") as handle:
         rows = list(csv.DictReader(handle))
     with SAMPLE.open(newline="", encoding="utf-8") as handle:
@@ -68,14 +68,21 @@ def test_the_sample_becomes_a_table_of_verbatim_quotes(place: Path, capsys: pyte
     for row, paper in zip(rows, given, strict=True):
         assert row["abstract"].split() == paper["abstract"].split()
         if row["annotation_status"] == "ok":
-            assert any(row[move] for move in MOVES)
+            assert any(row[move] for move in MOVES) or row["id"] == "sample-07"
             for move in MOVES:
                 numbers = [int(n) for n in row[f"{move}_sentences"].split(";") if n]
                 sentences = split(paper["abstract"])
                 assert row[move] == " ".join(sentences[n - 1].text for n in numbers)
-    short = next(row for row in rows if row["id"] == "sample-07")
-    assert short["annotation_status"] == "error"
-    assert "too short" in short["annotation_error"]
+    short = next(row for row in rows if row["id"] == "sample-07")  # one sentence gets what can honestly be said
+    assert {short[move] for move in MOVES} <= {"", given[6]["abstract"]}
+
+
+def test_what_is_no_abstract_is_a_row_error(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (place / "n.csv").write_text(f'id,abstract\n1,N/A\n2,Not available.\n3,"{ABSTRACT}"\n')
+    status, found, _ = records(capsys, "/annotate n.csv")
+    assert status == 1
+    assert [record["status"] for record in found] == ["error", "error", "ok"]
+    assert "too short" in found[1]["error"]
 
 
 def test_one_abstract_in_quotes(capsys: pytest.CaptureFixture[str]) -> None:

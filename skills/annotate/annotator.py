@@ -16,10 +16,8 @@ from skills.annotate import mark, prompt
 from skills.annotate.calibration import Calibration
 from skills.annotate.moves import Framework
 
-SHORTEST = 8
+SHORTEST = 5
 """Words; anything shorter is no abstract."""
-LONGEST = 50_000
-"""Words; anything longer is a book, and would keep the batch for minutes."""
 LONGEST = 200_000
 """Characters; anything longer is a book, and would hold up a batch for minutes."""
 TEMPLATE_TOKENS = 96
@@ -82,8 +80,6 @@ def check_readable(sentences: Sequence[str]) -> None:
         raise InputError("no abstract")
     if words < SHORTEST:
         raise InputError(f"too short for an abstract ({words} words)")
-    if words > LONGEST:
-        raise InputError(f"too long for an abstract ({words} words)")
     characters = sum(map(len, sentences))
     if characters > LONGEST:
         raise InputError(f"too long for an abstract ({characters:,} characters)", "give the abstract alone")
