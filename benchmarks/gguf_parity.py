@@ -191,7 +191,12 @@ def main() -> None:
         finally:
             model.close()
     rows = [whole.row("greedy continuations"), single.row("tokens before a difference")]
-    result = {"hf": str(args.hf), "gguf": gguf.name, "continuations": whole.result(), "tokens": single.result()}
+    result = {
+        "hf": f"{args.hf.parent.name}/{args.hf.name}",
+        "gguf": gguf.name,
+        "continuations": whole.result(),
+        "tokens": single.result(),
+    }
     faults = whole.faults
     if marks:
         labels, widest = marks
