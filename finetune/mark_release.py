@@ -76,7 +76,7 @@ def serving_values(folder: Path, gold_path: Path) -> dict[str, Any]:
     """Thresholds and calibration curves from the papers that the run held back, and how good they are there."""
     config = MarkConfig(**json.loads((folder / "config.json").read_text()))
     marker = load_marker(folder / "model")
-    _, papers = split(list(read_jsonl(gold_path)), config.valid, config.seed)
+    _, papers = split(list(read_jsonl(gold_path)), config.valid, config.split_seed)
     predictions = marker.predict([marker.encoder.gold(paper) for paper in papers], bf16=False)  # as it is served
     gold, probabilities, groups = arrays(papers, predictions, marker.labels)
     thresholds = metrics.shrunk(metrics.best_thresholds(gold, probabilities))

@@ -56,6 +56,8 @@ class MarkConfig:
     least: int = 4
     """A set of moves gets a token of its own when so many training sentences carry it."""
     valid: float = 0.1
+    split_seed: int = 1
+    """Of the validation split and the first label vectors: runs that are averaged or ensembled must share both."""
     gold_repeats: int = 1
     """How often every gold paper stands in one epoch, beside pseudo-labelled papers that stand in it once."""
     rare_repeats: int = 0
@@ -318,11 +320,11 @@ def main(argv: list[str] | None = None) -> int:
     papers = list(read_jsonl(args.gold))
     check = LeakCheck(row for path in args.held_out for row in read_jsonl(path))
     refuse_leaks(args.gold, papers, check)
-    train_papers, valid_papers = split(papers, config.valid, config.seed)
+    train_papers, valid_papers = split(papers, config.valid, config.split_seed)
     if not valid_papers:
         raise SystemExit(f"{args.gold}: {len(papers)} papers leave none to validate with: raise `valid` or give more")
     labels = Labels.of(train_papers, load_framework().names, config.least)
-    marker = start_marker(args.base, labels, config.seed)
+    marker = start_marker(args.base, labels, config.split_seed)
     pool = gold_pool(marker, train_papers, config)
     if args.roles and config.role_papers:
         pool += role_pool(marker, args.roles, check, config)

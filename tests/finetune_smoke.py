@@ -72,6 +72,12 @@ class Road:
         return list(abstracts.read_jsonl(self.root / "gold.jsonl"))
 
     @property
+    def held_back(self) -> list[dict[str, Any]]:
+        """The gold papers that no step trained on."""
+        config = mark_train.MarkConfig.load(MARK_CONFIG)
+        return mark_train.split(self.gold, config.valid, config.split_seed)[1]
+
+    @property
     def entry(self) -> Entry:
         """What was released."""
         entry = find(NAME, [self.root / "registry"])
