@@ -33,7 +33,7 @@ COMMANDS = {
 }
 """Command → the function that does it; empty: not in this version."""
 
-OWN = ("harness", "skills", "finetune")
+OWN = ("harness", "skills", "finetune", "curation", "curator")
 """Our packages; any other that is missing is one to install."""
 
 HELP = """\
