@@ -89,13 +89,17 @@ def stdout_console() -> Console:
 
 def show_markdown(text: str) -> None:
     """Write Markdown to stdout: rendered on a terminal, as it is (but for control characters) when piped."""
-    text = clean(text).rstrip("\n")
     if not stdout_is_terminal():
-        sys.stdout.write(text + "\n")
+        show_plain(text)
         return
     from rich.markdown import Markdown
 
-    stdout_console().print(Markdown(text, hyperlinks=False), soft_wrap=False)
+    stdout_console().print(Markdown(clean(text).rstrip("\n"), hyperlinks=False), soft_wrap=False)
+
+
+def show_plain(text: str) -> None:
+    """Write text to stdout as it is, but for control characters."""
+    sys.stdout.write(clean(text).rstrip("\n") + "\n")
 
 
 def show_outcome(outcome: Outcome, *, as_json: bool) -> None:
@@ -103,7 +107,7 @@ def show_outcome(outcome: Outcome, *, as_json: bool) -> None:
     if as_json:
         show_records(outcome.records or ([{"text": outcome.text}] if outcome.text else []))
     elif outcome.text and not outcome.saved:
-        show_markdown(outcome.text)
+        (show_plain if outcome.plain else show_markdown)(outcome.text)
     sys.stdout.flush()
 
 

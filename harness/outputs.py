@@ -7,7 +7,7 @@ import importlib.util
 import os
 import shutil
 import stat
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -37,10 +37,10 @@ WRITERS: Mapping[str, Callable[[IO[Any], Annotations], None]] = {
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
-def _suffix(path: Path) -> str:
+def _suffix(path: Path, known: Collection[str] = WRITERS) -> str:
     suffix = path.suffix.lower()
-    if suffix not in WRITERS:
-        raise UsageError(f"{path}: cannot write {suffix or 'a file without a suffix'}", f"use one of {' '.join(WRITERS)}")
+    if suffix not in known:
+        raise UsageError(f"{path}: cannot write {suffix or 'a file without a suffix'}", f"use one of {' '.join(known)}")
     return suffix
 
 
@@ -71,13 +71,14 @@ def _check_folder(path: Path, folder: Path, create: bool) -> None:
         raise UsageError(f"{path}: no file can be made in {folder} ({error.strerror})", "choose another folder") from None
 
 
-def check_target(path: Path, *, yes: bool, cwd: Path | None = None) -> None:
+def check_target(path: Path, *, yes: bool, cwd: Path | None = None, suffixes: Collection[str] = WRITERS) -> None:
     """See to it, before any work begins, that a result can be saved at ``path``. Writes nothing.
 
+    ``suffixes`` are those of the formats that can be written; a skill with writers of its own names them.
     Without ``yes`` the path must stay below the working folder (``cwd``), symlinks followed, and must not exist yet.
     Missing folders below the working folder are created when the file is written. Raises UsageError.
     """
-    if _suffix(path) == ".parquet" and importlib.util.find_spec("pyarrow") is None:
+    if _suffix(path, suffixes) == ".parquet" and importlib.util.find_spec("pyarrow") is None:
         raise no_parquet()
     base = (cwd or Path.cwd()).resolve()
     target, there = _locate(base / path)

@@ -16,6 +16,8 @@ from harness.config import ROOT, home
 from harness.errors import InputError, UsageError
 from harness.locks import locked
 from harness.registry_entry import Entry, Gate, Gguf, Status, normalise, parse, place, read, same_name, to_toml
+from harness.registry_gate import check_gate, counts_file, held_back_by, read_report, scored
+from harness.registry_history import note
 
 __all__ = [
     "Change",
@@ -31,6 +33,7 @@ __all__ = [
     "rollback",
     "same_name",
     "scan",
+    "score",
     "verify",
     "write",
 ]
@@ -128,18 +131,6 @@ def write(entry: Entry, registry: Path | None = None) -> Entry:
         return _save(registry, again)
 
 
-def check_gate(entry: Entry) -> str:
-    """Why an entry may not be served yet, as one line; empty when it passes its gate."""
-    if entry.gate is None:
-        return f"{entry.name} has no gate"
-    what = f"{entry.gate.metric} on {entry.gate.set}"
-    if entry.score is None:
-        return f"{entry.name} has no score {what}"
-    if entry.score < entry.gate.minimum:
-        return f"{entry.name} has {what} of {entry.score:g}, its gate asks for {entry.gate.minimum:g}"
-    return ""
-
-
 def _require_file(entry: Entry) -> None:
     if problems := verify(entry):
         raise InputError("\n".join(problems))
@@ -148,30 +139,54 @@ def _require_file(entry: Entry) -> None:
 def promote(name: str, where: Sequence[Path] | None = None) -> Change:
     """Serve an entry from now on; the one of its family and task that was served before is retired and remembered.
 
+    The gate is the entry's own minimum, and that it is not worse than what is served beyond noise (``registry_gate``).
     Promoting again what is active finishes a promotion that was cut short. Raises InputError where the gate or the file's
     hash is not met, UsageError for an unknown name.
     """
     where = list(where or folders())
     entry = _need(name, where)
-    if short := check_gate(entry):
+    if short := check_gate(entry) or held_back_by(entry, _served_beside(entry, scan(where)[0])):
         raise InputError(short, "measure or train it further; it is not served")
     _require_file(entry)
     registry = _registry_of(entry, where)
     with locked(registry / ".lock"):
         entry = _need(name, [registry])
-        others = [
-            other
-            for other in scan([registry])[0]
-            if other.status == "active"
-            and (other.family, other.task) == (entry.family, entry.task)
-            and other.name != entry.name
-        ]
+        others = _served_beside(entry, scan([registry])[0])
         if entry.status != "active":
             previous = others[0].name if others else entry.previous
             entry = _save(registry, replace(entry, status="active", previous=previous))
         for other in others:  # only now: at no moment is nothing served
             _save(registry, replace(other, status="retired"))
-    return Change(entry, tuple(other.name for other in others))
+        change = Change(entry, tuple(other.name for other in others))
+        note(registry, "promote", entry.name, change.retired, entry.score)
+    return change
+
+
+def _served_beside(entry: Entry, entries: Iterable[Entry]) -> list[Entry]:
+    """The other active entries of its family and task."""
+    key = entry.family, entry.task
+    return [
+        other
+        for other in entries
+        if other.status == "active" and (other.family, other.task) == key and other.name != entry.name
+    ]
+
+
+def score(name: str, report: Path, model: str = "", where: Sequence[Path] | None = None) -> Entry:
+    """Write what ``finetune/eval.py`` measured into an entry: its scores, and the counts of each paper beside it.
+
+    ``model`` is how the report names the model, the entry's own name unless given. Raises InputError, UsageError.
+    """
+    from harness.outputs import atomic_write
+
+    where = list(where or folders())
+    measured = read_report(report)
+    registry = _registry_of(_need(name, where), where)
+    with locked(registry / ".lock"):
+        entry, counts = scored(_need(name, [registry]), measured, model)
+        with atomic_write(counts_file(entry)) as handle:
+            handle.write(counts)
+        return _save(registry, entry)
 
 
 def rollback(what: str, where: Sequence[Path] | None = None) -> Change:
@@ -200,6 +215,7 @@ def rollback(what: str, where: Sequence[Path] | None = None) -> Change:
         before = _need(current[0].previous, [registry])
         before = _save(registry, replace(before, status="active"))
         _save(registry, replace(now, status="retired", previous=""))
+        note(registry, "rollback", before.name, [now.name], before.score)
     return Change(before, (now.name,))
 
 

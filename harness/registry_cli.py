@@ -1,4 +1,4 @@
-"""``python agent.py registry list|show|promote|rollback|verify``: the registry from the command line."""
+"""``python agent.py registry list|show|score|promote|rollback|history|verify``: the registry from the command line."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
-from harness import registry
+from harness import registry, registry_history
 from harness.arguments import Parser
 from harness.config import Settings
 from harness.console import clean, show_records, show_table
@@ -37,14 +38,19 @@ def _parser() -> Parser:
     for name, run, argument, text in (
         ("list", _list, "", "every entry with its status and score"),
         ("show", _show, "NAME", "one entry, as its file says"),
+        ("score", _score, "NAME", "write measured scores into an entry, and their counts beside it"),
         ("promote", _promote, "NAME", "serve an entry from now on, if it passes its gate"),
         ("rollback", _rollback, "TASK", "serve again what the last promotion replaced (a task, or the model's name)"),
+        ("history", _history, "", "what was promoted and rolled back, and when"),
         ("verify", _verify, "[NAME]", "check files and hashes of one entry, or of all"),
     ):
         command = commands.add_parser(name, help=text, description=text)
         command.set_defaults(run=run)
         if argument:
             command.add_argument("name", metavar=argument.strip("[]"), nargs="?" if argument.startswith("[") else None)
+        if name == "score":
+            command.add_argument("report", type=Path, metavar="SCORES.json", help="of finetune/eval.py annotate -o")
+            command.add_argument("--model", default="", help="how the report names it (its own name unless given)")
     return parser
 
 
@@ -104,6 +110,34 @@ def _report(change: registry.Change, settings: Settings) -> int:
         _say(f"{change.active.name} is served for {change.active.task}")
         for name in change.retired:
             _say(f"{name} is retired")
+    return Exit.DONE
+
+
+def _score(args: argparse.Namespace, settings: Settings) -> int:
+    entry = registry.score(args.name, args.report, args.model)
+    if settings.json:
+        show_records([_record(entry)])
+    else:
+        _say(f"{entry.name}: {', '.join(f'{name} {values}' for name, values in entry.scores.items())}")
+    return Exit.DONE
+
+
+def _history(args: argparse.Namespace, settings: Settings) -> int:
+    lines = registry_history.read(registry.folders())
+    if settings.json:
+        show_records(lines)
+    else:
+        rows = [
+            (
+                str(line.get("time", "")),
+                str(line.get("did", "")),
+                str(line.get("active", "")),
+                ", ".join(map(str, line.get("retired") or [])) or "-",
+                "-" if line.get("score") is None else str(line["score"]),
+            )
+            for line in lines
+        ]
+        show_table(("time", "did", "served since", "retired", "score"), rows)
     return Exit.DONE
 
 

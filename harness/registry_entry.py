@@ -18,7 +18,7 @@ Status = Literal["candidate", "active", "retired"]
 _PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}")
 _HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,349}")
 _TASK = re.compile(r"[a-z][a-z0-9-]*")
-_CONTRACT = re.compile(r"[a-z][a-z0-9-]*/[a-z][a-z0-9-]*@[0-9]+")
+_CONTRACT = re.compile(r"[a-z][a-z0-9-]*(?:/[a-z][a-z0-9-]*)?@[0-9]+")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 

@@ -38,6 +38,8 @@ class Outcome:
     """
 
     text: str = ""
+    plain: bool = False
+    """``text`` is no Markdown and is shown as it is."""
     records: Sequence[Mapping[str, Any]] = ()
     exit: Exit = Exit.DONE
     saved: Sequence[str] = ()

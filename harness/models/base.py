@@ -51,6 +51,9 @@ class Request:
     prompt: str | None = None
     schema: Mapping[str, Any] | None = None
     """A JSON schema that the whole text must satisfy."""
+    grammar: str | None = None
+    """A GBNF grammar for the whole text, instead of a schema. Only the embedded backend has grammars; the others leave it
+    out, so whoever sets one checks the text."""
     options: Options = field(default_factory=Options)
     session: str | None = None
     """Requests of one session begin alike: the embedded backend keeps them on one slot, which still has what they share."""

@@ -108,6 +108,8 @@ def completion(request: Request, slot: int, *, stream: bool) -> tuple[str, Messa
         body |= {"stream": True, "return_progress": True, "stream_options": {"include_usage": True}}
     if request.schema is not None:
         body["schema"] = request.schema
+    elif request.grammar is not None:
+        body["grammar"] = request.grammar
     if request.prompt is not None:
         return "raw", {**body, "prompt": request.prompt}
     body["messages"] = [{"role": message.role, "content": message.content} for message in request.messages]

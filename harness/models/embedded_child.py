@@ -114,18 +114,25 @@ class Runtime:
         self._servers = [xllamacpp.Server(parameters) for _ in range(copies)]
 
     def tokens(self, text: str) -> int:
-        """Tokens of a raw prompt. The package offers no function for it, only its HTTP server."""
+        """Tokens of a raw prompt."""
+        return len(self.post("/tokenize", {"content": text, "add_special": True, "parse_special": True})["tokens"])
+
+    def post(self, route: str, body: Message) -> Any:
+        """Ask llama.cpp's own HTTP server for what the package offers no function for. Raises RuntimeError."""
         from http.client import HTTPConnection, HTTPException
 
         connection = HTTPConnection(self._servers[0].listening_address.removeprefix("http://"), timeout=60)
-        body = json.dumps({"content": text, "add_special": True, "parse_special": True})
         try:
-            connection.request("POST", "/tokenize", body, {"Authorization": f"Bearer {self._key}"})
-            return len(json.loads(connection.getresponse().read())["tokens"])
-        except (HTTPException, KeyError) as error:
-            raise RuntimeError(f"the text cannot be tokenised ({error})") from error
+            connection.request("POST", route, json.dumps(body), {"Authorization": f"Bearer {self._key}"})
+            reply = connection.getresponse()
+            answer = json.loads(reply.read())
+        except (HTTPException, ValueError) as error:
+            raise RuntimeError(f"{route} was not answered ({error})") from error
         finally:
             connection.close()
+        if reply.status != 200:
+            raise RuntimeError(f"{route}: {answer.get('error', {}).get('message', reply.status)}")
+        return answer
 
     def complete(self, op: str, body: Message, on_event: Callable[[Message], bool]) -> None:
         """Run one completion; ``on_event`` gets llama.cpp's events and returns True to stop it."""

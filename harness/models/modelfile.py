@@ -43,11 +43,16 @@ def file_name(entry: Entry) -> str:
 
 def render(entry: Entry, folder: Path = MODELFILES) -> str:
     """The Modelfile of an entry that has a GGUF, to be written into ``folder``. Raises InputError."""
+    head = [HEADER, f"# ollama create {entry.ollama or entry.name} -f Modelfiles/{file_name(entry)}"]
+    return "\n".join([*head, *commands(entry, folder)]) + "\n"
+
+
+def commands(entry: Entry, folder: Path) -> list[str]:
+    """The commands of an entry's Modelfile in ``folder``, FROM first. Raises InputError."""
     if entry.gguf_path is None:
         raise InputError(f"{entry.name}: has no GGUF to make a Modelfile of", "give it [gguf]")
     path = Path(os.path.relpath(entry.gguf_path, folder)).as_posix()
-    lines = [HEADER, f"# ollama create {entry.ollama or entry.name} -f Modelfiles/{file_name(entry)}"]
-    lines.append(f"FROM {quote(path)}")
+    lines = [f"FROM {quote(path if path.startswith('../') else f'./{path}')}"]
     if entry.template:
         lines.append(f"TEMPLATE {quote(entry.template)}")
     if entry.system:
@@ -58,7 +63,7 @@ def render(entry: Entry, folder: Path = MODELFILES) -> str:
         lines += [f"PARAMETER {key} {quote(_text(one))}" for one in (value if isinstance(value, list) else [value])]
     if entry.licence:
         lines.append(f"LICENSE {quote(entry.licence)}")
-    return "\n".join(lines) + "\n"
+    return lines
 
 
 def _text(value: Any) -> str:

@@ -1,0 +1,209 @@
+"""Expanders: one query in, its lines out, by the contract that the model speaks.
+
+Both ask once, take out what is not worth searching with (``filters.py``), and ask once more for a type that is then
+missing. A model tuned for ``expand@1`` is not asked in words but made to go on: its answer so far and the beginning of
+the missing line stand in the prompt, for a ``lex`` line with the keywords of the query and every name in it.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from harness.errors import ModelError, ModelUnavailable
+from harness.jobs.runner import Cancelled
+from harness.models.base import Message, Model, Options, Reply, Request
+from skills.expand import chat_prompt, prompt
+from skills.expand.expansion import TYPES, Line, one_line, parse_expansion, render
+from skills.expand.filters import REASONS, Filtered, Removed, counts, filter_lines
+from skills.expand.prompt import Query
+from skills.expand.words import keywords
+
+TEMPLATE_TOKENS = 96
+"""What a chat template adds to two or four messages, generously."""
+SAMPLING = Options(temperature=0.7, top_p=0.8, top_k=20)
+"""For another expansion than the likeliest: the values that upstream's runtime has."""
+SHOWN = 200
+"""Characters of a line that a complaint repeats."""
+
+Ask = Callable[[Request], Reply]
+Found = tuple[list[Line], list[Removed]]
+"""Lines of an answer, and what in it was none."""
+
+
+@dataclass(frozen=True)
+class Draft:
+    """What an expander makes of one query."""
+
+    lines: tuple[Line, ...]
+    removed: tuple[Removed, ...]
+    prompt_tokens: int
+    completion_tokens: int
+    context_used: int
+
+
+def options_for(seed: int | None) -> Options:
+    """Greedy without a seed, else sampling with it."""
+    return Options() if seed is None else replace(SAMPLING, seed=seed)
+
+
+class Expander(ABC):
+    """A contract bound to a model."""
+
+    contract: str
+    output_tokens: int
+    """What its output may take at most, and what a chat template adds."""
+
+    def __init__(self, model: Model, options: Options) -> None:
+        self._model = model
+        self._options = options
+
+    def expand(self, query: Query, cancel: threading.Event | None = None) -> Draft:
+        """Expand one query. Raises ModelError (ModelUnavailable where a retry may help), Cancelled."""
+        replies: list[Reply] = []
+
+        def ask(request: Request) -> Reply:
+            reply = self._model.generate(request, cancel=cancel)
+            if reply.finish == "cancelled":
+                raise Cancelled
+            replies.append(reply)
+            return reply
+
+        lines, removed = self.first(query, ask)
+        kept = filter_lines(query, lines)
+        if missing := [kind for kind in query.types if kind not in kept.types]:
+            more, bad = self.more(query, missing, kept, ask, replies[0].text)
+            removed += [*bad, *(one for one in kept.removed if one.why != "entity")]
+            kept = filter_lines(query, [*kept.lines, *kept.nameless, *more])
+        removed += kept.removed
+        if not kept.lines:
+            why = ", ".join(f"{number} × {REASONS[reason]}" for reason, number in counts(removed).items())
+            raise ModelError(f"the model wrote no usable line ({why or 'nothing at all'})", "take another with --model")
+        return Draft(
+            lines=kept.lines,
+            removed=tuple(removed),
+            prompt_tokens=sum(reply.prompt_tokens for reply in replies),
+            completion_tokens=sum(reply.completion_tokens for reply in replies),
+            context_used=max(reply.prompt_tokens + reply.completion_tokens for reply in replies),
+        )
+
+    @abstractmethod
+    def longest_prompt(self, query: Query) -> str:
+        """The text of the largest request for this query, but for what the model wrote itself."""
+
+    @abstractmethod
+    def first(self, query: Query, ask: Ask) -> Found:
+        """The answer."""
+
+    @abstractmethod
+    def more(self, query: Query, missing: Sequence[str], kept: Filtered, ask: Ask, answer: str) -> Found:
+        """Lines of the types of which ``answer`` has none that could be kept."""
+
+
+class LinesExpander(Expander):
+    """Contract expand@1: a raw prompt, an answer of lines, bound by a grammar where the backend has grammars."""
+
+    contract = prompt.CONTRACT
+    output_tokens = prompt.OUTPUT_TOKENS + prompt.LINE_TOKENS
+
+    def longest_prompt(self, query: Query) -> str:
+        """The prompt; what is written after it counts as output."""
+        return prompt.render_prompt(query)
+
+    def first(self, query: Query, ask: Ask) -> Found:
+        """The answer; where it ends at the limit of tokens, its last line is only a part of one."""
+        options = replace(self._options, max_tokens=prompt.OUTPUT_TOKENS, stop=prompt.STOPS)
+        reply = ask(Request(prompt=prompt.render_prompt(query), grammar=prompt.grammar(query.types), options=options))
+        text, cut = reply.text, ""
+        if reply.finish == "length":
+            text, _, cut = text.rpartition("\n")
+        lines, malformed = parse_expansion(text)
+        removed = [Removed("malformed", line) for line in malformed]
+        return lines, [*removed, Removed("cut", one_line(cut))] if cut else removed
+
+    def more(self, query: Query, missing: Sequence[str], kept: Filtered, ask: Ask, answer: str) -> Found:
+        """For each type one line, begun for the model: for ``lex`` with the keywords of the query and its names.
+
+        A line of another type has no such beginning: where one was written and removed it would come again.
+        """
+        lines = list(kept.lines)
+        for kind in missing:
+            start = f" {keywords(query.text, kept.entities)}" if kind == "lex" else ""
+            if not start and any(one.text.startswith(f"{kind}:") for one in kept.removed):
+                continue
+            before = render(line for line in lines if TYPES.index(line.type) < TYPES.index(kind))
+            text = prompt.render_prompt(query) + (f"{before}\n" if before else "") + f"{kind}:{start}"
+            options = replace(self._options, max_tokens=prompt.LINE_TOKENS, stop=("\n", *prompt.STOPS))
+            reply = ask(Request(prompt=text, grammar=prompt.line_grammar(kind, start), options=options))
+            content = one_line(start + reply.text)
+            if reply.finish == "stop" and content and "<|" not in content:
+                lines.append(Line(kind, content))
+        return lines[len(kept.lines) :], []
+
+
+class JsonExpander(Expander):
+    """Contract expand/json@1: a chat request bound by a JSON schema, for general models."""
+
+    contract = chat_prompt.CONTRACT
+    output_tokens = 2 * (chat_prompt.OUTPUT_TOKENS + TEMPLATE_TOKENS)
+    """A second turn holds the first answer too."""
+
+    def longest_prompt(self, query: Query) -> str:
+        """The chat's texts and the schema, which some backends put into the prompt."""
+        return "\n".join([*(m.content for m in chat_prompt.messages(query)), json.dumps(chat_prompt.schema(query))])
+
+    def first(self, query: Query, ask: Ask) -> Found:
+        """The answer to the chat."""
+        return self._ask(query, chat_prompt.messages(query), ask)
+
+    def more(self, query: Query, missing: Sequence[str], kept: Filtered, ask: Ask, answer: str) -> Found:
+        """The answer to a complaint that says what was wrong; only the missing types are asked for.
+
+        One that cannot be read adds nothing: the first answer's lines stand.
+        """
+        chat = (
+            *chat_prompt.messages(query),
+            Message("assistant", answer),
+            Message("user", complaint(missing, kept)),
+        )
+        try:
+            return self._ask(replace(query, only=tuple(missing)), chat, ask)
+        except ModelUnavailable:
+            raise
+        except ModelError:
+            return [], []
+
+    def _ask(self, query: Query, chat: tuple[Message, ...], ask: Ask) -> Found:
+        # thoughts would use up the tokens that the answer needs
+        options = replace(self._options, max_tokens=chat_prompt.OUTPUT_TOKENS, think=False)
+        reply = ask(Request(messages=chat, schema=chat_prompt.schema(query), options=options))
+        if reply.finish == "length":
+            raise ModelError(f"the answer did not end within {options.max_tokens} tokens", "take another with --model")
+        lines, malformed = chat_prompt.parse(reply.text, query)
+        return lines, [Removed("malformed", text) for text in malformed]
+
+
+def complaint(missing: Sequence[str], kept: Filtered) -> str:
+    """What to tell a chat model of which some types had no usable line."""
+    lines = [f"None of these could be used: {', '.join(missing)}."]
+    lines += [f"- {one.text[:SHOWN]} ({REASONS[one.why]})" for one in kept.removed if one.text.partition(":")[0] in missing]
+    if kept.entities and "lex" in missing:
+        lines.append(f"Every lex line must hold {', '.join(kept.entities)} as written.")
+    lines.append(f"Write the JSON again with other lines, with only these keys: {', '.join(missing)}.")
+    return "\n".join(lines)
+
+
+def make_expander(model: Model, options: Options, *, lines: bool = False) -> Expander:
+    """The expander of the contract that the model speaks; ``lines`` says that one without a contract speaks expand@1.
+
+    Raises ModelError for a contract that is not known here.
+    """
+    contract = model.info.contract or (prompt.CONTRACT if lines else chat_prompt.CONTRACT)
+    if contract == prompt.CONTRACT:
+        return LinesExpander(model, options)
+    if contract == chat_prompt.CONTRACT:
+        return JsonExpander(model, options)
+    raise ModelError(f"{model.info.name} speaks {contract}, which is not known here", "use --model with another model")
