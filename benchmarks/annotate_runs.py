@@ -16,6 +16,7 @@ from pathlib import Path
 
 from common import ROOT
 
+from finetune.evaluation.memory import descendants, peak_resident
 from harness.models.base import Message, Options, Request
 from harness.models.embedded import completion, physical_cores
 from harness.models.embedded_process import Child, Load
@@ -66,28 +67,11 @@ def _watch(process: subprocess.Popen[bytes]) -> float:
     """Wait for a process; the sum of the peak resident sets of it and its descendants in MB (0 where there is no /proc)."""
     peaks: dict[int, int] = {}
     while True:
-        for pid in _tree(process.pid):
-            peaks[pid] = _peak_kib(pid) or peaks.get(pid, 0)
+        for pid in (process.pid, *descendants(process.pid)):
+            peaks[pid] = peak_resident(pid) or peaks.get(pid, 0)
         with suppress(subprocess.TimeoutExpired):
             process.wait(_SAMPLE_SECONDS)
-            return sum(peaks.values()) * 1024 / 1e6
-
-
-def _tree(pid: int) -> list[int]:
-    """A process and its descendants."""
-    children = []
-    with suppress(OSError):
-        for listing in Path(f"/proc/{pid}/task").glob("*/children"):
-            children += [int(child) for child in listing.read_text().split()]
-    return [pid, *(descendant for child in children for descendant in _tree(child))]
-
-
-def _peak_kib(pid: int) -> int:
-    with suppress(OSError):
-        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1])
-    return 0
+            return sum(peaks.values()) / 1e6
 
 
 def count_verbatim(rows: Sequence[Mapping[str, str]], moves: Sequence[str]) -> tuple[int, int]:

@@ -12,59 +12,37 @@ from __future__ import annotations
 
 import argparse
 import json
+import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import DATA, read_jsonl, report
+from common import DATA, need, report
 
 from finetune import metrics
-from finetune.dataset.leaks import LeakCheck
-from finetune.linear import LinearAnnotator, gold_of
-from finetune.mark_train import split
+from finetune.evaluation.baseline import as_array, check_leaks, linear
+from finetune.evaluation.gold import read_gold
+from finetune.evaluation.runs import Evaluator
+from finetune.linear import gold_of
 from harness.config import load_settings
-from harness.models.base import Options
-from harness.models.resolve import open_choice, resolve
-from harness.registry import find
-from skills.annotate.annotator import Cell, make_annotator
+from harness.console import stderr_console
+from skills.annotate.annotator import Cell
 from skills.annotate.moves import load_framework
 
 
-def annotate(papers: list[dict[str, Any]], name: str) -> list[dict[str, Cell]]:
-    """The cells of every paper, through the serving code."""
-    settings = load_settings({"model": name}, environment={})
-    model = open_choice(resolve("annotate", settings, allow_general=False), settings)
-    entry = find(name)
-    serving = entry.serving if entry else {}
-    annotator = make_annotator(model, load_framework(), prose=False, serving=serving, options=Options())
-    try:
-        return [annotator.annotate(paper["title"], paper["sentences"]).cells for paper in papers]
-    finally:
-        model.close()
-
-
-def as_array(papers: list[dict[str, Any]], cells: list[dict[str, Cell]], moves: tuple[str, ...]) -> metrics.Bools:
-    """``[sentences, moves]``, true where the annotation rests on the sentence."""
-    return np.array(
-        [
-            [number in cell[move].sentences for move in moves]
-            for paper, cell in zip(papers, cells, strict=True)
-            for number in range(1, len(paper["sentences"]) + 1)
-        ],
-        dtype=bool,
-    )
-
-
-def linear(train: list[dict[str, Any]], papers: list[dict[str, Any]], moves: tuple[str, ...]) -> metrics.Bools:
-    """The baseline: thresholds from a tenth of the training gold, then fitted on all of it."""
-    fit, held = split(train, 0.1, 1)
-    probabilities = LinearAnnotator(moves).fit(fit).predict(held)
-    thresholds = metrics.best_thresholds(gold_of(held, moves), probabilities)
-    return np.asarray(LinearAnnotator(moves).fit(train).predict(papers) >= thresholds)
+def annotate(papers: Sequence[Mapping[str, Any]], name: str) -> list[dict[str, Cell]]:
+    """The cells of every paper, through the serving code; a paper without an annotation ends the benchmark."""
+    with tempfile.TemporaryDirectory() as folder:
+        settings = load_settings(environment={})
+        run = Evaluator(load_framework(), settings, stderr_console(), Path(folder) / "journal.db").run(name, papers)
+    if run.errors:
+        raise SystemExit(f"{len(run.errors)} papers without an annotation, first {run.errors[0]}")
+    return [cells for cells in run.cells if cells is not None]
 
 
 def confidences(
-    papers: list[dict[str, Any]], cells: list[dict[str, Cell]], moves: tuple[str, ...]
+    papers: Sequence[Mapping[str, Any]], cells: Sequence[Mapping[str, Cell]], moves: Sequence[str]
 ) -> tuple[metrics.Bools, metrics.Floats]:
     """For every (paper, move) cell: is it right (first quote in gold, or rightly not stated), and its confidence."""
     right, sure = [], []
@@ -82,15 +60,16 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the scores for finetune.mark_release")
     args = parser.parse_args()
 
-    moves = load_framework().names
-    train, papers = read_jsonl(DATA / "gold/moves_train.jsonl"), read_jsonl(DATA / "gold/moves_dev.jsonl")
-    check = LeakCheck(papers)
-    if any(check.reason(paper) for paper in train):
-        raise SystemExit("training papers stand in the evaluation set")
+    framework = load_framework()
+    moves = framework.names
+    sets = [need(DATA / "gold" / f"moves_{name}.jsonl") for name in ("train", "dev")]
+    train, papers = (read_gold(path, framework)[0] for path in sets)
+    check_leaks(train, papers, str(sets[0]))
     gold = gold_of(papers, moves)
     groups = np.repeat(np.arange(len(papers)), [len(paper["sentences"]) for paper in papers])
     cells = annotate(papers, args.model)
-    ours, baseline = as_array(papers, cells, moves), linear(train, papers, moves)
+    found = [{move: cell.sentences for move, cell in row.items()} for row in cells]
+    ours, baseline = as_array(found, papers, moves), linear(train, papers, moves)
     f1, f1_linear = metrics.f1_per_move(gold, ours), metrics.f1_per_move(gold, baseline)
     difference, low, high = metrics.bootstrap_difference(gold, ours, baseline, groups)
     right, sure = confidences(papers, cells, moves)

@@ -1,10 +1,11 @@
-"""Convert a Hugging Face Qwen2 or Qwen3 folder into one GGUF file, with numpy and the ``gguf`` package, without torch.
+"""Convert a Hugging Face Qwen2, Qwen2.5, Qwen3 or Llama folder into one GGUF file, without torch:
 
-    python -m finetune.convert_gguf finetune_output/base/model --out base.gguf --outtype f16
+    python -m finetune.convert_gguf finetune_output/merged --out nanda-annotator.gguf --outtype f16
 
 Needs ``config.json``, ``model.safetensors`` (or shards), ``tokenizer.json``; takes ``tokenizer_config.json``,
-``generation_config.json`` and ``chat_template.jinja`` into account. The same folder gives the same bytes. Export
-weights that were trained in float32 as f16: bf16 rounds them and flips near-ties.
+``generation_config.json`` and ``chat_template.jinja`` into account. Tensors are read and written in slices, so memory
+stays at some tens of megabytes whatever the model's size. The same folder gives the same bytes. Export weights that were
+trained in float32 as f16: bf16 rounds them and flips near-ties.
 """
 
 from __future__ import annotations
@@ -12,111 +13,50 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
+from finetune.gguf_arch import (
+    EMBEDDING,
+    HEAD,
+    ROPE_FACTORS,
+    add_shape,
+    architecture_of,
+    heads_to_permute,
+    is_tied,
+    permuted,
+    rope_factors,
+    tensor_names,
+)
+from finetune.gguf_file import Planned, write_gguf
 from finetune.gguf_vocab import Vocabulary, read_vocabulary
 from finetune.hf_checkpoint import StoredTensor, read_json, read_tensors
+from finetune.progress import counting
+from finetune.quantise import OutType, as_outtype, file_type, shares_values, storage_types
 from harness.errors import InputError, MarginaliaError
 
 if TYPE_CHECKING:
-    from gguf import GGMLQuantizationType, GGUFWriter
-
-OutType = Literal["f32", "f16", "bf16", "q8_0", "q4_0", "q5_0"]
-
-ARCHITECTURES = {"Qwen2ForCausalLM": "qwen2", "Qwen3ForCausalLM": "qwen3"}
-EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
-OUTER = {EMBEDDING: "token_embd.weight", "model.norm.weight": "output_norm.weight", HEAD: "output.weight"}
-MATRICES = {
-    "self_attn.q_proj": "attn_q",
-    "self_attn.k_proj": "attn_k",
-    "self_attn.v_proj": "attn_v",
-    "self_attn.o_proj": "attn_output",
-    "mlp.gate_proj": "ffn_gate",
-    "mlp.up_proj": "ffn_up",
-    "mlp.down_proj": "ffn_down",
-}
-NORMS = {"input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm"}
-QUERY_KEY_NORMS = {"self_attn.q_norm": "attn_q_norm", "self_attn.k_norm": "attn_k_norm"}
-
-
-def tensor_names(architecture: str, layers: int, *, tied: bool) -> dict[str, str]:
-    """Hugging Face name → GGUF name of every tensor that a model of this shape has, in the order of the file."""
-    inside = {f"{name}.weight": f"{short}.weight" for name, short in {**NORMS, **MATRICES}.items()}
-    if architecture == "qwen2":
-        inside |= {f"self_attn.{x}_proj.bias": f"attn_{x}.bias" for x in "qkv"}
-    else:
-        inside |= {f"{name}.weight": f"{short}.weight" for name, short in QUERY_KEY_NORMS.items()}
-    names = {name: short for name, short in OUTER.items() if not (tied and name == HEAD)}
-    for layer in range(layers):
-        names |= {f"model.layers.{layer}.{name}": f"blk.{layer}.{short}" for name, short in inside.items()}
-    return names
-
-
-def _check_config(config: Mapping[str, Any], where: Path) -> str:
-    """The GGUF architecture; InputError for anything that llama.cpp would compute differently."""
-    names = config.get("architectures") or ["none"]
-    if names[0] not in ARCHITECTURES:
-        raise InputError(f"{where}: architecture {names[0]} cannot be converted", f"known: {', '.join(ARCHITECTURES)}")
-    architecture = ARCHITECTURES[names[0]]
-    odd = {
-        "hidden_act": config.get("hidden_act", "silu") != "silu",
-        "use_sliding_window": bool(config.get("use_sliding_window")),
-        "attention_bias": bool(config.get("attention_bias")),  # Qwen2's own biases are not an option of its config
-        "quantization_config": bool(config.get("quantization_config")),
-    }
-    if strange := [key for key, wrong in odd.items() if wrong]:
-        raise InputError(f"{where}: {strange[0]} = {config[strange[0]]!r} cannot be converted", "use a plain model")
-    return architecture
-
-
-def _add_rope(writer: GGUFWriter, config: Mapping[str, Any], where: Path) -> None:
-    """RoPE base and scaling; transformers 5 keeps both in ``rope_parameters``, older ones in two keys."""
-    import gguf
-
-    rope = config.get("rope_parameters") or {
-        "rope_theta": config.get("rope_theta", 10000.0),
-        **(config.get("rope_scaling") or {}),
-    }
-    writer.add_rope_freq_base(float(rope["rope_theta"]))
-    kind = rope.get("rope_type", rope.get("type", "default"))
-    if kind == "default":
-        return
-    if kind not in {"linear", "yarn"}:
-        raise InputError(f"{where}: RoPE scaling {kind!r} cannot be converted", "known: default, linear, yarn")
-    writer.add_rope_scaling_type(gguf.RopeScalingType(kind))
-    writer.add_rope_scaling_factor(float(rope["factor"]))
-    if original := rope.get("original_max_position_embeddings"):
-        writer.add_rope_scaling_orig_ctx_len(int(original))
-
-
-def _add_shape(writer: GGUFWriter, config: Mapping[str, Any], where: Path) -> None:
-    heads = int(config["num_attention_heads"])
-    writer.add_context_length(int(config["max_position_embeddings"]))
-    writer.add_embedding_length(int(config["hidden_size"]))
-    writer.add_block_count(int(config["num_hidden_layers"]))
-    writer.add_feed_forward_length(int(config["intermediate_size"]))
-    writer.add_head_count(heads)
-    writer.add_head_count_kv(int(config.get("num_key_value_heads") or heads))
-    writer.add_layer_norm_rms_eps(float(config["rms_norm_eps"]))
-    if head_dim := config.get("head_dim"):
-        writer.add_key_length(int(head_dim))
-        writer.add_value_length(int(head_dim))
-    _add_rope(writer, config, where)
+    import numpy as np
+    from gguf import GGUFWriter
+    from numpy.typing import NDArray
 
 
 def _add_vocabulary(writer: GGUFWriter, vocabulary: Vocabulary) -> None:
     writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("qwen2")
+    writer.add_tokenizer_pre(vocabulary.pre)
     writer.add_token_list(list(vocabulary.tokens))
     writer.add_token_types(list(vocabulary.types))
     writer.add_token_merges(list(vocabulary.merges))
-    add_id = {"bos": writer.add_bos_token_id, "eos": writer.add_eos_token_id, "pad": writer.add_pad_token_id}
+    add_id = {
+        "bos": writer.add_bos_token_id,
+        "eos": writer.add_eos_token_id,
+        "pad": writer.add_pad_token_id,
+        "unk": writer.add_unk_token_id,
+    }
     for kind, number in vocabulary.special.items():
         add_id[kind](number)
-    writer.add_add_bos_token(False)
+    writer.add_add_bos_token(vocabulary.add_bos)
     if vocabulary.chat_template is not None:
         writer.add_chat_template(vocabulary.chat_template)
 
@@ -143,82 +83,73 @@ def _select(stored: Mapping[str, StoredTensor], names: Mapping[str, str], where:
     return [stored[name] for name in names]
 
 
-def _storage(tensor: StoredTensor, outtype: OutType) -> GGMLQuantizationType:
-    """How a tensor is stored: vectors as F32; below 8 bits the embeddings keep 8; rows that do not divide, F16."""
-    import gguf
-
-    if len(tensor.shape) == 1:
-        return gguf.GGMLQuantizationType.F32
-    wanted = "q8_0" if outtype in {"q4_0", "q5_0"} and tensor.name in {EMBEDDING, HEAD} else outtype
-    storage = gguf.GGMLQuantizationType[wanted.upper()]
-    block, _ = gguf.GGML_QUANT_SIZES[storage]
-    return storage if tensor.shape[-1] % block == 0 else gguf.GGMLQuantizationType.F16
+def _loader(tensor: StoredTensor, heads: int) -> Callable[[int, int], NDArray[np.float32]]:
+    """Rows of a tensor, Llama's queries and keys in llama.cpp's order."""
+    return (lambda start, stop: permuted(tensor.load(), heads)[start:stop]) if heads else tensor.load
 
 
-def _write_tensors(writer: GGUFWriter, tensors: list[StoredTensor], names: Mapping[str, str], outtype: OutType) -> None:
-    """Header, then the tensors one at a time: memory holds one of them, not the model."""
-    import gguf
-    import numpy as np
+def _plan(
+    hf_folder: Path, config: Mapping[str, Any], architecture: str, outtype: OutType, say: Callable[[str], None]
+) -> list[Planned]:
+    """Every tensor of the file with its type."""
+    where = hf_folder / "config.json"
+    layers, heads = int(config["num_hidden_layers"]), int(config["num_attention_heads"])
+    kv_heads = int(config.get("num_key_value_heads") or heads)
+    names = tensor_names(architecture, layers, tied=is_tied(config))
+    stored = _select(read_tensors(hf_folder), names, hf_folder)
+    shapes = {names[tensor.name]: tensor.shape for tensor in stored}
+    shared = shares_values(architecture, layers, heads, kv_heads)
+    types, notes = storage_types(shapes, outtype, layers, shared_values=shared)
+    for note in notes:
+        say(note)
+    planned = []
+    if (factors := rope_factors(config, where)) is not None:
+        planned.append(Planned(ROPE_FACTORS, factors.shape, "F32", lambda start, stop: factors[start:stop], str(where)))
+    for tensor in stored:
+        name = names[tensor.name]
+        load = _loader(tensor, heads_to_permute(architecture, tensor.name, config))
+        planned.append(Planned(name, tensor.shape, types[name], load, str(tensor.path)))
+    return planned
 
-    storages = [_storage(tensor, outtype) for tensor in tensors]
-    for tensor, storage in zip(tensors, storages, strict=True):
-        size = gguf.quants.quant_shape_to_byte_shape(tensor.shape, storage)
-        length = int(np.prod(size, dtype=np.int64))
-        writer.add_tensor_info(names[tensor.name], tensor.shape, np.dtype(np.float32), length, raw_dtype=storage)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_ti_data_to_file()
-    for tensor, storage in zip(tensors, storages, strict=True):
-        values = tensor.load()
-        with np.errstate(over="ignore"):  # what overflows F16 is found right below
-            stored = gguf.quants.quantize(values, storage)
-        if not np.isfinite(stored if stored.dtype.kind == "f" else values).all():
-            remedy = "export f32 or bf16, or look at the training"
-            raise InputError(f"{tensor.path}: {tensor.name} holds values that {storage.name} cannot", remedy)
-        writer.write_tensor_data(np.ascontiguousarray(stored))
 
-
-def convert(hf_folder: Path, out: Path, outtype: OutType = "f16", *, metadata: Mapping[str, str] | None = None) -> Path:
+def convert(
+    hf_folder: Path,
+    out: Path,
+    outtype: OutType = "f16",
+    *,
+    metadata: Mapping[str, str] | None = None,
+    threads: int = 1,
+    say: Callable[[str], None] = lambda line: None,
+    on_tensor: Callable[[], None] = lambda: None,
+) -> Path:
     """Write ``hf_folder`` as the GGUF file ``out`` (a temporary file beside it, then renamed) and return ``out``.
 
     ``metadata`` is kept as strings: ``general.*`` keys as they are, all others (lineage hashes) under ``marginalia.``.
-    Raises InputError, and leaves an older ``out`` as it was, where the result would compute something else.
+    ``say`` is told where a tensor could not have the type asked for. Raises InputError, and leaves an older ``out`` as it
+    was, where the result would compute something else or cannot be written.
     """
     import gguf
 
     where = hf_folder / "config.json"
     config = read_json(where)
-    architecture = _check_config(config, where)
-    with tempfile.NamedTemporaryFile(dir=out.parent, prefix=f".{out.name}.", suffix=".part", delete=False) as handle:
-        partial = Path(handle.name)
-    writer = gguf.GGUFWriter(partial, architecture)
+    architecture = architecture_of(config, where)
     try:
-        tied = bool(config.get("tie_word_embeddings"))
-        names = tensor_names(architecture, int(config["num_hidden_layers"]), tied=tied)
-        tensors = _select(read_tensors(hf_folder), names, hf_folder)
-        writer.add_file_type(_file_type(outtype))
-        writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
-        _add_metadata(writer, {"general.name": hf_folder.resolve().name, **(metadata or {})})
-        _add_shape(writer, config, where)
-        _add_vocabulary(writer, read_vocabulary(hf_folder, config))
-        _write_tensors(writer, tensors, names, outtype)
-        writer.close()
-        with partial.open("rb") as handle:
-            os.fsync(handle.fileno())
-        partial.chmod(0o644)
-        partial.replace(out)
+        planned = _plan(hf_folder, config, architecture, outtype, say)
+        vocabulary = read_vocabulary(hf_folder, config)
+        weights = sum(tensor.count for tensor in planned)
+
+        def describe(writer: GGUFWriter) -> None:
+            writer.add_type("model")
+            writer.add_size_label(gguf.size_label(weights, 0, 0, 0))
+            writer.add_file_type(file_type(outtype))
+            writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
+            _add_metadata(writer, {"general.name": hf_folder.resolve().name, **(metadata or {})})
+            add_shape(writer, config, where)
+            _add_vocabulary(writer, vocabulary)
+
+        return write_gguf(out, architecture, describe, planned, threads=threads, on_tensor=on_tensor)
     except KeyError as error:
         raise InputError(f"{where}: {error} is missing", "write the folder again with save_pretrained") from None
-    finally:
-        writer.close()
-        partial.unlink(missing_ok=True)
-    return out
-
-
-def _file_type(outtype: OutType) -> int:
-    import gguf
-
-    return int(gguf.LlamaFileType["ALL_F32" if outtype == "f32" else f"MOSTLY_{outtype.upper()}"])
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -226,10 +157,20 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="Hugging Face model folder")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--outtype", choices=get_args(OutType), default="f16")
+    parser.add_argument("--outtype", default="f16", metavar="TYPE", help=", ".join(get_args(OutType)))
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     args = parser.parse_args(argv)
     try:
-        out = convert(args.folder, args.out, args.outtype)
+        outtype = as_outtype(args.outtype)
+        with counting(None, "tensors") as on_tensor:
+            out = convert(
+                args.folder,
+                args.out,
+                outtype,
+                threads=args.threads,
+                say=lambda line: print(line, file=sys.stderr),
+                on_tensor=on_tensor,
+            )
     except MarginaliaError as error:
         print(error, file=sys.stderr)
         return error.exit

@@ -1,12 +1,15 @@
 """The vocabulary of a Hugging Face folder as a GGUF file wants it: tokens, types, merges, special ids, chat template.
 
-Only tokenizers that llama.cpp splits alike under the name ``qwen2`` are accepted: with any other it would give other
+llama.cpp splits text by a pre-tokenizer that it knows by name. Which name a ``tokenizer.json`` may bear is decided by a
+hash over the steps that shape its tokens; an unknown hash is refused, for under a wrong name llama.cpp would give other
 tokens without a word. One difference cannot be expressed in a GGUF: the tokenizer's NFC normalisation, which llama.cpp
 leaves to whoever sends the text.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
@@ -36,12 +39,39 @@ class Vocabulary:
     merges: tuple[str, ...]
     """Each pair as ``left right``."""
     special: Mapping[str, int]
-    """``bos``, ``eos``, ``pad`` → id; those that are not set are absent."""
+    """``bos``, ``eos``, ``pad``, ``unk`` → id; those that are not set are absent."""
     chat_template: str | None
+    pre: str
+    """llama.cpp's name of the pre-tokenizer."""
+    add_bos: bool
+    """Whether every text begins with the ``bos`` token."""
 
 
 ALONE = {"Sequence": {"id": "A", "type_id": 0}}
 """The one element of a template that puts nothing before or after a text."""
+LLAMA3_SPLIT = SPLIT.replace(r"|\p{N}|", r"|\p{N}{1,3}|")
+_BYTES = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False}
+
+
+def _split(pattern: str) -> dict[str, Any]:
+    return {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
+
+
+def _hash(steps: list[dict[str, Any]], *, ignore_merges: bool) -> str:
+    text = json.dumps([steps, ignore_merges], sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+PRE_TOKENIZERS = {
+    _hash([_split(SPLIT), _BYTES], ignore_merges=False): "qwen2",  # Qwen2, Qwen2.5, Qwen3 and our own
+    _hash([_split(LLAMA3_SPLIT), _BYTES], ignore_merges=True): "llama-bpe",  # Llama 3 to 3.3
+    _hash([{"type": "Digits", "individual_digits": True}, {**_BYTES, "use_regex": True}], ignore_merges=False): "smollm",
+}
+"""Hash of the steps that split a text → llama.cpp's name."""
+_NORMALIZERS = {"qwen2": {"NFC"}}
+"""What may normalise a text beforehand."""
+_IRRELEVANT = {"trim_offsets"}
+"""Options of a step that change no token."""
 
 
 def _steps(stage: Mapping[str, Any] | None, plural: str) -> list[Mapping[str, Any]]:
@@ -51,29 +81,45 @@ def _steps(stage: Mapping[str, Any] | None, plural: str) -> list[Mapping[str, An
     return list(stage[plural]) if stage["type"] == "Sequence" else [stage]
 
 
+def fingerprint(tokenizer: Mapping[str, Any]) -> str:
+    """Hash over what splits a text into the pieces that BPE works on (see ``PRE_TOKENIZERS``)."""
+    steps = _steps(tokenizer["pre_tokenizer"], "pretokenizers")
+    kept = [{key: value for key, value in step.items() if key not in _IRRELEVANT} for step in steps]
+    return _hash(kept, ignore_merges=bool(tokenizer["model"].get("ignore_merges")))
+
+
+def _adds_bos(tokenizer: Mapping[str, Any]) -> bool | None:
+    """Whether the post-processor puts one token before every text; None where it does anything else."""
+    found = False
+    for step in _steps(tokenizer["post_processor"], "processors"):
+        if step["type"] == "ByteLevel" or step.get("single") == [ALONE]:
+            continue
+        first, *rest = step.get("single") or [{}]
+        if found or "SpecialToken" not in first or rest != [ALONE]:
+            return None
+        found = True
+    return found
+
+
 def tokenizer_problems(tokenizer: Mapping[str, Any]) -> list[str]:
-    """What in a ``tokenizer.json`` llama.cpp's ``qwen2`` pre-tokenizer would do differently; empty when nothing."""
+    """What in a ``tokenizer.json`` llama.cpp would do differently; empty when nothing."""
     problems = []
     model = tokenizer["model"]
     if model.get("type") != "BPE":
-        return [f"model is {model.get('type')}, not BPE"]
-    for option in ("byte_fallback", "ignore_merges", "continuing_subword_prefix", "end_of_word_suffix", "dropout"):
+        return [f"model is {model.get('type')}, not byte-level BPE"]
+    for option in ("byte_fallback", "continuing_subword_prefix", "end_of_word_suffix", "dropout"):
         if model.get(option):
             problems.append(f"model option {option} is set")
-    if strange := [n["type"] for n in _steps(tokenizer["normalizer"], "normalizers") if n["type"] != "NFC"]:
-        problems.append(f"normalizer {strange[0]} is not NFC")
-    steps = _steps(tokenizer["pre_tokenizer"], "pretokenizers")
-    if [step["type"] for step in steps] != ["Split", "ByteLevel"]:
-        problems.append("pre-tokenizer is not Split, then ByteLevel")
-    else:
-        split, level = steps
-        if split["pattern"].get("Regex") != SPLIT or split["behavior"] != "Isolated" or split.get("invert"):
-            problems.append("pre-tokenizer regex is not qwen2's")
-        if level["add_prefix_space"] or level.get("use_regex", True):
-            problems.append("ByteLevel adds a space or splits by its own regex")
-    post = _steps(tokenizer["post_processor"], "processors")
-    if any(step["type"] != "ByteLevel" and [*step.get("single", ("?",))] != [ALONE] for step in post):
-        problems.append("post-processor adds tokens to every text")
+    mark = fingerprint(tokenizer)
+    if (pre := PRE_TOKENIZERS.get(mark)) is None:
+        known = ", ".join(f"{name} ({key[:12]})" for key, name in PRE_TOKENIZERS.items())
+        problems.append(f"its pre-tokenizer ({mark[:12]}) is none of {known}")
+    allowed = _NORMALIZERS.get(pre or "", set())
+    normalizers = _steps(tokenizer["normalizer"], "normalizers")
+    if strange := [step["type"] for step in normalizers if step["type"] not in allowed]:
+        problems.append(f"normalizer {strange[0]} is not known to llama.cpp")
+    if _adds_bos(tokenizer) is None:
+        problems.append("post-processor does more than to put one token before a text")
     for token in tokenizer["added_tokens"]:
         if token["lstrip"] or token["rstrip"] or token["single_word"]:
             problems.append(f"added token {token['content']!r} strips blanks or stands for whole words only")
@@ -81,19 +127,24 @@ def tokenizer_problems(tokenizer: Mapping[str, Any]) -> list[str]:
 
 
 def _special_ids(folder: Path, config: Mapping[str, Any], ids: Mapping[str, int]) -> dict[str, int]:
-    """``bos``, ``eos`` and ``pad`` of config.json, else generation_config.json, else named in tokenizer_config."""
+    """Special ids of config.json, else generation_config.json, else named in tokenizer_config.json.
+
+    Of several end tokens the one that the tokenizer names counts, else the first; llama.cpp knows the other chat ends
+    by their text.
+    """
     generation = folder / "generation_config.json"
     sources = [config, read_json(generation) if generation.is_file() else {}]
     named = folder / "tokenizer_config.json"
     names = read_json(named) if named.is_file() else {}
     found = {}
-    for kind in ("bos", "eos", "pad"):
-        values = [source.get(f"{kind}_token_id") for source in sources]
+    for kind in ("bos", "eos", "pad", "unk"):
         text = names.get(f"{kind}_token")
         text = text.get("content") if isinstance(text, dict) else text
-        value = next((v for v in (*values, ids.get(str(text))) if v is not None), None)
-        if isinstance(value, list):  # several end tokens: llama.cpp takes one and knows the chat ends by name
-            value = value[0]
+        by_name = ids.get(str(text))
+        values = [source.get(f"{kind}_token_id") for source in sources]
+        value = next((v for v in (*values, by_name) if v is not None), None)
+        if isinstance(value, list):
+            value = by_name if by_name in value else value[0]
         if value is not None:
             found[kind] = int(value)
     if "eos" not in found:
@@ -122,8 +173,8 @@ def read_vocabulary(folder: Path, config: Mapping[str, Any]) -> Vocabulary:
     tokenizer = read_json(path)
     try:
         if problems := tokenizer_problems(tokenizer):
-            remedy = "only byte-level BPE split as Qwen2's can be converted"
-            raise InputError(f"{path}: not a qwen2 tokenizer: {'; '.join(problems)}", remedy)
+            remedy = "only byte-level BPE that llama.cpp splits alike can be converted"
+            raise InputError(f"{path}: tokenizer not recognised: {'; '.join(problems)}", remedy)
         added = {token["content"]: token for token in tokenizer["added_tokens"]}
         ids = {**tokenizer["model"]["vocab"], **{text: token["id"] for text, token in added.items()}}
         merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in tokenizer["model"]["merges"]]
@@ -137,9 +188,18 @@ def read_vocabulary(folder: Path, config: Mapping[str, Any]) -> Vocabulary:
     types = [TokenType.UNUSED] * size
     for text, number in ids.items():
         tokens[number] = text
-        kind = TokenType.CONTROL if text in added and added[text]["special"] else TokenType.USER_DEFINED
+        control = text in added and (added[text]["special"] or (text.startswith("<|") and text.endswith("|>")))
+        kind = TokenType.CONTROL if control else TokenType.USER_DEFINED
         types[number] = kind if text in added else TokenType.NORMAL
     special = _special_ids(folder, config, ids)
     if wrong := [kind for kind, number in special.items() if not 0 <= number < size]:
         raise InputError(f"{folder / 'config.json'}: {wrong[0]}_token_id is outside the vocabulary", "correct it")
-    return Vocabulary(tuple(tokens), tuple(types), tuple(merges), special, _chat_template(folder))
+    return Vocabulary(
+        tuple(tokens),
+        tuple(types),
+        tuple(merges),
+        special,
+        _chat_template(folder),
+        PRE_TOKENIZERS[fingerprint(tokenizer)],
+        bool(_adds_bos(tokenizer)),
+    )

@@ -42,16 +42,20 @@ class StoredTensor:
     offset: int
     """Of its first byte, from the start of the file."""
 
-    def load(self) -> NDArray[np.float32]:
-        """The values as float32 (exact for each stored type)."""
+    def load(self, start: int = 0, stop: int | None = None) -> NDArray[np.float32]:
+        """The values, or those of the rows ``[start, stop)``, as float32 (exact for each stored type)."""
         import numpy as np
 
-        count = int(np.prod(self.shape, dtype=np.int64))
-        raw = np.memmap(self.path, mode="r", dtype=np.uint8, offset=self.offset, shape=(count * WIDTH[self.dtype],))
+        rows = len(range(*slice(start, stop).indices(self.shape[0])))
+        width = int(np.prod(self.shape[1:], dtype=np.int64)) * WIDTH[self.dtype]
+        shape = (rows, *self.shape[1:])
+        if not rows * width:
+            return np.zeros(shape, np.float32)
+        raw = np.memmap(self.path, mode="r", dtype=np.uint8, offset=self.offset + start * width, shape=(rows * width,))
         if self.dtype == "BF16":  # the upper half of a float32
             bits = raw.view("<u2").astype(np.uint32) << np.uint32(16)
-            return bits.view(np.float32).reshape(self.shape)
-        stored: NDArray[Any] = raw.view("<f4" if self.dtype == "F32" else "<f2").reshape(self.shape)
+            return bits.view(np.float32).reshape(shape)
+        stored: NDArray[Any] = raw.view("<f4" if self.dtype == "F32" else "<f2").reshape(shape)
         return stored.astype(np.float32)
 
 
@@ -82,13 +86,13 @@ def _read_header(path: Path) -> Iterator[StoredTensor]:
         yield StoredTensor(path, name, entry["dtype"], tuple(entry["shape"]), 8 + length + start)
 
 
-def read_tensors(folder: Path) -> dict[str, StoredTensor]:
-    """Every tensor of ``model.safetensors``, or of the shards that ``model.safetensors.index.json`` names.
+def read_tensors(folder: Path, stem: str = "model") -> dict[str, StoredTensor]:
+    """Every tensor of ``STEM.safetensors``, or of the shards that ``STEM.safetensors.index.json`` names.
 
     Raises InputError for a missing, damaged or quantised file.
     """
-    index = folder / "model.safetensors.index.json"
-    files = ["model.safetensors"]
+    index = folder / f"{stem}.safetensors.index.json"
+    files = [f"{stem}.safetensors"]
     if index.is_file():
         files = sorted(set(read_json(index)["weight_map"].values()))
         if outside := [name for name in files if Path(name).name != name]:

@@ -12,9 +12,9 @@ second call writes them and promotes the entry if it passes its gate.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,19 +23,16 @@ from typing import Any
 import numpy as np
 
 from finetune import metrics
+from finetune.candidate import GATE, add_candidate, gguf_metadata, ollama_values
 from finetune.convert_gguf import convert
 from finetune.dataset.abstracts import read_jsonl
-from finetune.mark_model import load_marker
+from finetune.mark_model import Marker, load_marker
 from finetune.mark_train import MarkConfig, arrays, digest, split
 from harness.config import ROOT
 from harness.errors import MarginaliaError
-from harness.registry import Entry, Gate, Gguf, find, normalise, promote, write
-from harness.registry_entry import place
+from harness.registry import Entry, find, normalise, promote, write
 from skills.annotate import mark
 from skills.annotate.calibration import logit
-
-# The macro-F1 of the linear baseline on the same set, below which nothing may be served.
-GATE = Gate(set="moves_dev", metric="macro_f1", minimum=0.742)
 
 
 def cells(
@@ -75,8 +72,13 @@ def fit_curve(best: Any, correct: Any, move_index: Any, moves: Sequence[str]) ->
 def serving_values(folder: Path, gold_path: Path) -> dict[str, Any]:
     """Thresholds and calibration curves from the papers that the run held back, and how good they are there."""
     config = MarkConfig(**json.loads((folder / "config.json").read_text()))
-    marker = load_marker(folder / "model")
     _, papers = split(list(read_jsonl(gold_path)), config.valid, config.split_seed)
+    return fitted_values(load_marker(folder / "model"), papers)
+
+
+def fitted_values(marker: Marker, papers: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """``serving`` (thresholds, floors, calibration curves) fitted to papers that were not trained on, and the ``scores`` of
+    the marker with them on the same papers."""
     predictions = marker.predict([marker.encoder.gold(paper) for paper in papers], bf16=False)  # as it is served
     gold, probabilities, groups = arrays(papers, predictions, marker.labels)
     thresholds = metrics.shrunk(metrics.best_thresholds(gold, probabilities))
@@ -111,30 +113,25 @@ def release(folder: Path, gold_path: Path, name: str, registry: Path) -> Entry:
     if lineage["gold"] != digest(gold_path):  # another split would choose thresholds on papers that were trained on
         raise SystemExit(f"{gold_path}: not the gold that {folder} was trained on")
     values = serving_values(folder, gold_path)
-    tag = name.rpartition(":")[2]
-    target = place(registry, name) / f"{tag}.gguf"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    convert(folder / "model", target, "f16", metadata={f"lineage.{key}": value for key, value in lineage.items()})
-    data = target.read_bytes()
-    entry = Entry(
-        name=name,
-        task="annotate",
-        contract=mark.CONTRACT,
-        status="candidate",
-        base="marginalia-base:mini",
-        licence="MIT",
-        description="Marks the sentences of an abstract with the moves that they state",
-        ollama=name,
-        gguf=Gguf(f"{tag}.gguf", hashlib.sha256(data).hexdigest(), len(data)),
-        lineage=lineage,
-        scores={"moves_train_held_back": values["scores"]},
-        gate=GATE,
-        serving=values["serving"],
-        # "ollama run NAME 'We propose …'" then marks that one sentence
-        template=mark.first_pass("", ["{{ .Prompt }}"]) + mark.steps(["{{ .Prompt }}"])[0],
-        parameters={"num_ctx": 2048, "num_predict": 1, "temperature": 0},
-    )
-    return write(entry, registry)
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        gguf = convert(
+            folder / "model", Path(scratch) / "model.gguf", "f16", metadata=gguf_metadata(lineage, mark.CONTRACT)
+        )
+        entry = Entry(
+            name=name,
+            task="annotate",
+            contract=mark.CONTRACT,
+            base="marginalia-base:mini",
+            licence="MIT",
+            description="Marks the sentences of an abstract with the moves that they state",
+            ollama=name,
+            lineage=lineage,
+            scores={"moves_train_held_back": values["scores"]},
+            gate=GATE,
+            serving=values["serving"],
+            **ollama_values(mark.CONTRACT, None, 2048),
+        )
+        return add_candidate(entry, gguf, registry)
 
 
 def add_scores(name: str, path: Path, registry: Path) -> Entry:

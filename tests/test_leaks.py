@@ -50,6 +50,13 @@ def test_copied_text_leaks_through_line_breaks_markup_and_a_changed_half() -> No
     assert check.reason({"abstract": f"{few}. {OTHER}"}) is None
 
 
+def test_an_evaluation_abstract_inside_a_longer_text_leaks_and_a_set_phrase_does_not() -> None:
+    longer = f"{OTHER} {ABSTRACT} {OTHER.replace('graphs', 'maps')} {OTHER.replace('degree', 'width')}"
+    assert LeakCheck(EVALUATION).reason({"abstract": longer}) == "text"
+    phrase = "The code and data are available at the address below."
+    assert LeakCheck([{"abstract": phrase}]).reason({"abstract": f"{ABSTRACT} {phrase}"}) is None
+
+
 def test_a_row_that_lacks_everything_does_not_leak_even_where_the_evaluation_set_lacks_it_too() -> None:
     bare = [{"abstract": ""}, {"title": None, "id": None, "abstract": None}]
     assert LeakCheck(bare).reason({"abstract": "", "title": "", "id": ""}) is None
