@@ -249,7 +249,10 @@ def arrays(
 
 
 def scores(marker: Marker, papers: Sequence[dict[str, Any]], thresholds: metrics.Floats | None = None) -> dict[str, Any]:
-    """F1 per move and macro-F1 on gold papers; thresholds are chosen on these papers when none are given."""
+    """F1 per move, macro-F1 and log-loss (nats a sentence and move) on gold papers.
+
+    Thresholds are chosen on these papers when none are given.
+    """
     predictions = marker.predict([marker.encoder.gold(paper) for paper in papers])
     gold, probabilities, _ = arrays(papers, predictions, marker.labels)
     if thresholds is None:
@@ -257,6 +260,7 @@ def scores(marker: Marker, papers: Sequence[dict[str, Any]], thresholds: metrics
     per_move = metrics.f1_per_move(gold, probabilities >= thresholds)
     return {
         "macro_f1": round(float(per_move.mean()), 4),
+        "log_loss": round(metrics.log_loss(gold, probabilities), 5),
         "f1": {move: round(float(f1), 3) for move, f1 in zip(marker.labels.moves, per_move, strict=True)},
         "thresholds": {move: round(float(t), 3) for move, t in zip(marker.labels.moves, thresholds, strict=True)},
     }

@@ -125,3 +125,9 @@ def f1_at_coverage(
         mask = kept.reshape(confidence.shape)[groups]
         result.append((coverage, macro_f1(gold & mask, predicted & mask)))
     return result
+
+
+def log_loss(gold: Bools, probabilities: Floats) -> float:
+    """Mean negative log-likelihood in nats of every (sentence, move) cell, probabilities kept off 0 and 1."""
+    sure = np.clip(probabilities, 1e-4, 1 - 1e-4)
+    return float(-np.where(gold, np.log(sure), np.log1p(-sure)).mean())

@@ -27,9 +27,9 @@ def test_the_best_of_runs_and_average_is_written(road: Road, tmp_path: Path) -> 
     result = mark_soup.soup(runs, road.root / "gold.jsonl", tmp_path / "soup")
     scores = {name: score for name, score in result.items() if name != "best"}
     assert set(scores) == {*map(str, runs), "average"}
-    assert scores[result["best"]] == max(scores.values())
+    assert scores[result["best"]] == min(scores.values())
     written = mark_soup.scores(load_marker(tmp_path / "soup" / "model"), road.held_back)
-    assert written["macro_f1"] == scores[result["best"]]
+    assert written["log_loss"] == scores[result["best"]]
     lineage = json.loads((tmp_path / "soup" / "lineage.json").read_text())
     assert lineage["run_2"] == mark_soup.digest(road.root / "mini" / "model" / "model.safetensors")
 

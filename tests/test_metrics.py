@@ -127,3 +127,10 @@ def test_a_floor_that_gains_nothing_is_the_threshold() -> None:
     probabilities = np.array([[0.9], [0.1], [0.3], [0.2]])
     thresholds = np.array([0.5])
     assert metrics.best_floors(gold, probabilities, np.array([0, 0, 1, 1]), thresholds) == thresholds
+
+
+def test_log_loss_is_the_mean_surprise_and_bounded() -> None:
+    gold = np.array([[True, False], [False, True]])
+    assert metrics.log_loss(gold, np.full((2, 2), 0.5)) == pytest.approx(np.log(2))
+    assert metrics.log_loss(gold, gold.astype(float)) == pytest.approx(1e-4, rel=0.01)
+    assert metrics.log_loss(gold, 1.0 - gold) == pytest.approx(-np.log(1e-4))

@@ -93,7 +93,12 @@ def join(lines: Sequence[Line], around: Sequence[Line]) -> str:
     A word keeps its hyphen where the text ``around`` has it hyphenated, or has both halves as words of their own but
     never the whole.
     """
-    words, text = _whole_words(around), ""
+    return join_by(lines, whole_words(around))
+
+
+def join_by(lines: Sequence[Line], words: set[str]) -> str:
+    """As ``join``, by the ``whole_words`` of the text around, which many paragraphs share."""
+    text = ""
     for line in lines:
         part = _spelled(line.text).strip()
         if _is_broken(text) and part[:1].isalpha():
@@ -109,7 +114,7 @@ def _is_broken(text: str) -> bool:
     return len(text) > 1 and text[-1] in _HYPHENS and text[-2].isalpha()
 
 
-def _whole_words(lines: Sequence[Line]) -> set[str]:
+def whole_words(lines: Sequence[Line]) -> set[str]:
     """Words, also hyphenated ones, that stand whole in ``lines``: not the halves of those broken at a line's end."""
     words: set[str] = set()
     broken = False
@@ -221,20 +226,30 @@ def _extract(path: Path) -> tuple[list[Line], str]:
         except OSError as error:
             raise unreadable(path, error) from error
         try:
-            title = _metadata_title(document)
-            lines = [line for page in range(min(_PAGES, len(document))) for line in _merged(_lines(document, page))]
+            title = stated_title(document)
+            lines = [line for page in range(min(_PAGES, len(document))) for line in page_lines(document, page)]
         except pdfium.PdfiumError as error:
             raise InputError(f"{path} has a page that cannot be read ({error})") from error
         finally:
             document.close()
-    return lines, title if _is_title(title) else ""
+    return lines, title
 
 
-def _metadata_title(document: Any) -> str:
+def stated_title(document: Any) -> str:
+    """The title in the metadata of an opened document; "" where there is none that can be one."""
     try:
-        return " ".join(document.get_metadata_value("Title").split())
+        title = " ".join(document.get_metadata_value("Title").split())
     except UnicodeDecodeError:  # metadata is written by anything
         return ""
+    return title if _is_title(title) else ""
+
+
+def page_lines(document: Any, number: int, most: int = _MAX_CHARS) -> list[Line]:
+    """The lines of a page (``number`` from 0) in the order of the file, out of its first ``most`` characters.
+
+    Raises PdfiumError for a page that cannot be read. PDFium is not safe to be used from several threads.
+    """
+    return list(_merged(_lines(document, number, most)))
 
 
 def _is_title(text: str) -> bool:
@@ -257,11 +272,11 @@ def _merged(lines: Iterator[Line]) -> Iterator[Line]:
         yield last
 
 
-def _lines(document: Any, number: int) -> Iterator[Line]:
+def _lines(document: Any, number: int, most: int) -> Iterator[Line]:
     page = document[number]
     textpage = page.get_textpage()
     try:
-        count = min(textpage.count_chars(), _MAX_CHARS)
+        count = min(textpage.count_chars(), most)
         start = 0
         for index in range(count + 1):
             code = _code(textpage, index) if index < count else 10

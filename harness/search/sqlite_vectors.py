@@ -1,0 +1,182 @@
+"""Which row of which matrix file holds the vector of which content: the book-keeping of embeddings in SQLite.
+
+A vector belongs to content (a hash), a model and a prefix, not to a chunk: what is deleted and comes back, or stands in
+two files, is embedded once. Rows are added before the transaction that names them commits, so a reader never sees a row
+that is not there; a writer that dies leaves rows that nobody names.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.database import transaction
+from harness.errors import InputError
+from harness.search.vectors import DType, Embedder, Matrix, MatrixFile, best, similarities
+
+if TYPE_CHECKING:
+    from sqlite3 import Connection
+
+VECTOR_SCHEMA = (
+    "CREATE TABLE models (id INTEGER PRIMARY KEY, name TEXT NOT NULL, prefix TEXT NOT NULL, dimensions INTEGER NOT NULL,"
+    " dtype TEXT NOT NULL, file TEXT NOT NULL, rows INTEGER NOT NULL, UNIQUE (name, prefix))",
+    "CREATE TABLE vectors (model INTEGER NOT NULL REFERENCES models ON DELETE CASCADE, hash TEXT NOT NULL,"
+    " row INTEGER NOT NULL, PRIMARY KEY (model, hash)) WITHOUT ROWID",
+)
+_FEW = 1024
+"""Dead rows that are not worth a new file."""
+
+
+@dataclass(frozen=True)
+class _Model:
+    id: int
+    file: MatrixFile
+    rows: int
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """The rows of a matrix and which chunk each belongs to, as of one state of the database."""
+
+    state: tuple[object, ...]
+    rows: NDArray[np.float32 | np.float16]
+    places: NDArray[np.int64]
+    """The row of each chunk."""
+    chunks: NDArray[np.int64]
+
+
+class SqliteVectors:
+    """Vectors of the chunks in a database; the caller locks and, for ``add``, holds a transaction."""
+
+    def __init__(self, connection: Connection, folder: Path, dtype: DType) -> None:
+        self._connection = connection
+        self._folder = folder
+        self._dtype: DType = dtype
+        self._loaded: _Loaded | None = None
+
+    def missing(self, embedder: Embedder, limit: int) -> list[tuple[str, str, str]]:
+        """Hash, header and text of content without a vector, in the order in which it came in."""
+        rows = self._connection.execute(
+            "SELECT hash, header, text FROM chunks WHERE hash NOT IN (SELECT v.hash FROM vectors v JOIN models m"
+            " ON m.id = v.model WHERE m.name = ? AND m.prefix = ?) GROUP BY hash ORDER BY min(id) LIMIT ?",
+            (embedder.name, embedder.passage_prefix, limit),
+        )
+        return list(rows)
+
+    def add(self, embedder: Embedder, hashes: Sequence[str], matrix: Matrix) -> None:
+        """Write vectors behind those that are there."""
+        if matrix.ndim != 2 or len(matrix) != len(hashes):
+            raise ValueError(f"{len(hashes)} hashes with a matrix of shape {matrix.shape}")
+        if not len(hashes):
+            return
+        model = self._model(embedder) or self._new_model(embedder, matrix.shape[1])
+        self._check_width(embedder, model, matrix.shape[1])
+        model.file.append(matrix, model.rows)
+        self._connection.executemany(
+            "INSERT OR REPLACE INTO vectors (model, hash, row) VALUES (?, ?, ?)",
+            [(model.id, digest, model.rows + offset) for offset, digest in enumerate(hashes)],
+        )
+        self._connection.execute("UPDATE models SET rows = ? WHERE id = ?", (model.rows + len(hashes), model.id))
+        self._loaded = None
+
+    def search(
+        self, embedder: Embedder, vector: Matrix, limit: int, where: str, values: Sequence[str]
+    ) -> list[tuple[int, float]]:
+        """The chunks under a condition whose vectors are nearest to ``vector``, nearest first."""
+        loaded = self._load(embedder, where, values)
+        if loaded is None or not len(loaded.chunks):
+            return []
+        if len(vector) != loaded.rows.shape[1]:
+            self._wrong_width(embedder, loaded.rows.shape[1], len(vector))
+        scores = similarities(loaded.rows, vector)[loaded.places]
+        return [(int(loaded.chunks[place]), float(scores[place])) for place in best(scores, limit)]
+
+    def compact(self) -> None:
+        """Copy what is in use of each matrix to a new file, where that is less than half of it."""
+        for name, prefix in self._connection.execute("SELECT name, prefix FROM models").fetchall():
+            model = self._model(Embedder(name, lambda texts: np.empty((len(texts), 0), np.float32), prefix))
+            if model is not None:
+                self._compact(model)
+
+    def _compact(self, model: _Model) -> None:
+        with transaction(self._connection):
+            kept = self._connection.execute(
+                "SELECT hash, row FROM vectors WHERE model = ? AND hash IN (SELECT hash FROM chunks) ORDER BY row",
+                (model.id,),
+            ).fetchall()
+            if model.rows - len(kept) < max(_FEW, len(kept)):
+                return
+            file = MatrixFile(self._new_path(), model.file.dimensions, model.file.dtype)
+            file.append(np.asarray(model.file.rows(model.rows)[[row for _, row in kept]]), 0)
+            self._connection.execute("DELETE FROM vectors WHERE model = ?", (model.id,))
+            self._connection.executemany(
+                "INSERT INTO vectors (model, hash, row) VALUES (?, ?, ?)",
+                [(model.id, digest, row) for row, (digest, _) in enumerate(kept)],
+            )
+            self._connection.execute(
+                "UPDATE models SET file = ?, rows = ? WHERE id = ?", (file.path.name, len(kept), model.id)
+            )
+        self._loaded = None
+        with suppress(OSError):  # Windows keeps a file that a reader has mapped; it is named nowhere any more
+            model.file.path.unlink()
+
+    def _load(self, embedder: Embedder, where: str, values: Sequence[str]) -> _Loaded | None:
+        """Rows and chunks in force; read anew only when the database has changed or another scope is asked for."""
+        version = self._connection.execute("PRAGMA data_version").fetchone()[0], self._connection.total_changes
+        state = (*version, embedder.name, embedder.passage_prefix, where, *values)
+        if self._loaded is not None and self._loaded.state == state:
+            return self._loaded
+        self._connection.execute("BEGIN")  # model and rows must be of one state
+        try:
+            model = self._model(embedder)
+            if model is None:
+                return None
+            pairs = self._connection.execute(
+                "SELECT v.row, c.id FROM chunks c CROSS JOIN vectors v ON v.hash = c.hash AND v.model = ?"
+                f" JOIN documents d ON d.id = c.document JOIN files f ON f.id = d.file WHERE {where} ORDER BY c.id",
+                (model.id, *values),
+            ).fetchall()
+            places = np.array(pairs, dtype=np.int64).reshape(-1, 2)
+            self._loaded = _Loaded(state, model.file.rows(model.rows), places[:, 0], places[:, 1])
+        finally:
+            self._connection.execute("COMMIT")
+        return self._loaded
+
+    def _model(self, embedder: Embedder) -> _Model | None:
+        row: Any = self._connection.execute(
+            "SELECT id, dimensions, dtype, file, rows FROM models WHERE name = ? AND prefix = ?",
+            (embedder.name, embedder.passage_prefix),
+        ).fetchone()
+        if row is None:
+            return None
+        number, dimensions, dtype, file, rows = row
+        return _Model(number, MatrixFile(self._folder / file, dimensions, cast(DType, dtype)), rows)
+
+    def _new_model(self, embedder: Embedder, dimensions: int) -> _Model:
+        file = MatrixFile(self._new_path(), dimensions, self._dtype)
+        number = self._connection.execute(
+            "INSERT INTO models (name, prefix, dimensions, dtype, file, rows) VALUES (?, ?, ?, ?, ?, 0)",
+            (embedder.name, embedder.passage_prefix, dimensions, self._dtype, file.path.name),
+        ).lastrowid
+        return _Model(cast(int, number), file, 0)
+
+    def _new_path(self) -> Path:
+        return self._folder / f"vectors-{hashlib.sha256(os.urandom(16)).hexdigest()[:12]}.bin"
+
+    def _check_width(self, embedder: Embedder, model: _Model, width: int) -> None:
+        if width != model.file.dimensions:
+            self._wrong_width(embedder, model.file.dimensions, width)
+
+    def _wrong_width(self, embedder: Embedder, known: int, width: int) -> None:
+        raise InputError(
+            f"{embedder.name}: {width} dimensions, but the index has {known} under this name",
+            "give another version of the model another name",
+        )

@@ -1,0 +1,86 @@
+"""The flags of /index and what they mean."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.errors import UsageError
+from harness.task import Flag, Task, file_path
+
+FLAGS = (
+    Flag("find", 'show the passages that fit best: words, "phrases", -exclusions', metavar="QUERY"),
+    Flag("line", "with --find: a line of an expansion, e.g. --line 'lex: token eviction'", metavar="LINE", repeat=True),
+    Flag("limit", "with --find: how many passages (default 10)", metavar="N"),
+    Flag("references", "with --find: search lists of references, too"),
+    Flag("explain", "with --find: every score of every stage"),
+    Flag("list", "what is in the index"),
+    Flag("forget", "take a file or a folder out of the index", metavar="PATH", path=True),
+    Flag("password", "for encrypted PDFs", metavar="TEXT", repeat=True),
+    Flag("column", "which column of a table holds what, e.g. --column abstract=body", metavar="FIELD=NAME", repeat=True),
+    Flag("pages", "read at most N pages of a PDF (default 2000)", metavar="N"),
+    Flag("seconds", "spend at most N seconds on a PDF (default 20)", metavar="N"),
+    Flag("fresh", "read everything anew"),
+)
+
+
+@dataclass(frozen=True)
+class IndexOptions:
+    """The flags, checked."""
+
+    find: str = ""
+    lines: tuple[str, ...] = ()
+    limit: int = 10
+    references: bool = False
+    explain: bool = False
+    list: bool = False
+    forget: Path | None = None
+    passwords: tuple[str, ...] = ()
+    columns: tuple[tuple[str, str], ...] = ()
+    pages: int = 2000
+    seconds: int = 20
+    fresh: bool = False
+
+
+def options_of(task: Task) -> IndexOptions:
+    """Options from a task. Raises UsageError for a value that means nothing, or for flags that exclude each other."""
+    flags = task.flags
+
+    def many(name: str) -> tuple[str, ...]:
+        value = flags.get(name, ())
+        return value if isinstance(value, tuple) else (str(value),)
+
+    def number(name: str, usual: int) -> int:
+        value = str(flags.get(name, usual))
+        if not value.isdecimal() or int(value) < 1:
+            raise UsageError(f"--{name} {value}: is not a whole number above 0")
+        return int(value)
+
+    columns = []
+    for pair in many("column"):
+        field, equals, name = pair.partition("=")
+        if not (equals and field and name):
+            raise UsageError(f"--column {pair}: not of the form FIELD=NAME", "for example --column abstract=body")
+        columns.append((field, name))
+    given = [name for name in ("find", "list", "forget") if name in flags]
+    if len(given) > 1:
+        raise UsageError(f"--{given[0]} and --{given[1]} are two different things", "give one of them")
+    if "find" in flags and not str(flags["find"]).strip():
+        raise UsageError("--find has nothing to look for", "give it words")
+    for name in ("line", "limit", "references", "explain"):
+        if name in flags and "find" not in flags:
+            raise UsageError(f"--{name} goes with --find", "add --find QUERY")
+    return IndexOptions(
+        find=str(flags.get("find", "")),
+        lines=many("line"),
+        limit=number("limit", 10),
+        references=bool(flags.get("references", False)),
+        explain=bool(flags.get("explain", False)),
+        list=bool(flags.get("list", False)),
+        forget=file_path(str(flags["forget"])) if "forget" in flags else None,
+        passwords=many("password"),
+        columns=tuple(columns),
+        pages=number("pages", 2000),
+        seconds=number("seconds", 20),
+        fresh=bool(flags.get("fresh", False)),
+    )
