@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
@@ -63,9 +64,22 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
+_SECRET = re.compile(r"""(--password[=\s]+)("[^"]*"|'[^']*'|\S+)""")
+
+
+def masked(task: str) -> str:
+    """The task without the passwords that it gives.
+
+    >>> masked("/index papers --password 's e c' --limit 2")
+    '/index papers --password *** --limit 2'
+    """
+    return _SECRET.sub(r"\1***", task)
+
+
 def write(home: Path, entry: Entry) -> int:
-    """Append ``entry`` and return its id. Raises InputError where the log cannot be written."""
+    """Append ``entry``, its passwords masked, and return its id. Raises InputError where the log cannot be written."""
     values = [getattr(entry, name) for name in _COLUMNS]
+    values[_COLUMNS.index("task")] = masked(entry.task)
     values[-1] = json.dumps(entry.details, ensure_ascii=False, default=str)
     # bytes of the command line that are no UTF-8 arrive as lone surrogates, which SQLite does not take
     values = [value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value for value in values]

@@ -38,6 +38,12 @@ def test_entries_come_back_whole_and_in_order(home: Path) -> None:
         log.get(home, 99)
 
 
+def test_a_password_of_a_task_never_reaches_the_log(home: Path) -> None:
+    log.write(home, log.Entry(log.now(), "/index papers --password=hush --password 'two words' --limit 2"))
+    assert log.read(home, 1)[0].task == "/index papers --password=*** --password *** --limit 2"
+    assert b"hush" not in b"".join(path.read_bytes() for path in home.iterdir() if path.is_file())
+
+
 def test_threads_write_at_once(home: Path) -> None:
     threads = [threading.Thread(target=log.write, args=(home, entry(str(number)))) for number in range(8)]
     for thread in threads:
