@@ -34,7 +34,7 @@ from finetune.progress import counting
 from finetune.quantise import OutType, as_outtype
 from finetune.sft.base import digest, find, weights_digest
 from harness.errors import InputError, MarginaliaError, UsageError
-from harness.registry import Entry, Gate, folders, load, normalise
+from harness.registry import Entry, Gate, folders, normalise, scan
 from skills.annotate import mark
 from skills.annotate.prompt import QUOTE
 
@@ -183,10 +183,8 @@ def _check(plan: Plan, name: str, contract: str, served: OutType) -> None:
     if contract == mark.CONTRACT and plan.held_back is None:
         remedy = "give --held-back GOLD.jsonl, or --no-registry"
         raise UsageError(f"{contract} needs papers that were not trained on, to fit its thresholds", remedy)
-    if plan.registry.is_dir():
-        active = next((e for e in load(plan.registry) if e.name == name and e.status == "active"), None)
-        if active is not None:
-            raise UsageError(f"{name} is served now", "export under another tag, so that it can be rolled back to")
+    if any(entry.name == name and entry.status == "active" for entry in scan([plan.registry])[0]):
+        raise UsageError(f"{name} is served now", "export under another tag, so that it can be rolled back to")
 
 
 def lineage_of(plan: Plan, merged: Path) -> dict[str, str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -85,7 +86,10 @@ def publish(out: Path, run: Path, repo: str, hub: Hub, *, private: bool = True) 
         for name, path in chosen.items():
             place = folder / name
             place.parent.mkdir(exist_ok=True)
-            place.symlink_to(path.resolve())
+            try:
+                place.symlink_to(path.resolve())
+            except OSError:  # Windows asks for a privilege
+                shutil.copyfile(path, place)
         (folder / "README.md").write_text(card(out), encoding="utf-8")
         try:
             hub.create_repo(repo, private=private, exist_ok=True)
