@@ -21,11 +21,13 @@ pytest.importorskip("sklearn", reason="needs the finetune extra")
 
 from finetune_smoke import BASE_CONFIG, CONFIGS, MARK_CONFIG, MOVES, ROOT, write_rows  # noqa: E402
 
-from finetune import mark_teacher, mark_train, pretrain  # noqa: E402
+from finetune import mark_teacher, mark_train, parity, pretrain  # noqa: E402
 from finetune.dataset import abstracts  # noqa: E402
 from finetune.dataset.leaks import LeakCheck  # noqa: E402
 from finetune.mark_data import Labels  # noqa: E402
 from finetune.mark_model import Marker, load_marker  # noqa: E402
+from finetune.roads import config as road_config  # noqa: E402
+from finetune.sft import config as sft_config  # noqa: E402
 
 if TYPE_CHECKING:
     from finetune_smoke import Road
@@ -156,8 +158,16 @@ def test_a_value_that_yaml_reads_as_text_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_configuration_of_the_repository_loads(path: Path) -> None:
-    load: Any = pretrain.PretrainConfig.load if "base" in path.stem else mark_train.MarkConfig.load
-    assert load(path).seed == 1
+    loaders: dict[str, Any] = {
+        "*base": pretrain.PretrainConfig.load,
+        "*mini*": mark_train.MarkConfig.load,
+        "nanda-*": sft_config.load,
+        "road-*": road_config.load,
+        "parity": parity.load_limits,
+    }
+    pattern = [pattern for pattern in loaders if path.match(f"{pattern}.yaml")][-1]
+    loaded = loaders[pattern](path)
+    assert pattern == "parity" or loaded.seed == 1
 
 
 def test_too_few_papers_to_validate_are_refused_before_the_training(road: Road, tmp_path: Path) -> None:
