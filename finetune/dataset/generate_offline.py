@@ -1,7 +1,7 @@
 """Expansion data from a data set that exists: a local file, or one of Hugging Face by its name. No model is asked.
 
     python finetune/dataset/generate_offline.py expansions.csv --count 1000
-    python finetune/dataset/generate_offline.py s-emanuilov/query-expansion
+    python finetune/dataset/generate_offline.py OWNER/NAME --split train
 
 Reads .jsonl, .json, .csv, .tsv and .parquet; columns are found by their usual names or given. Lines with ``lex:``,
 ``vec:``, ``hyde:`` keep their type, others are told apart by their form; no line is made up, so rows without lex or vec
@@ -25,8 +25,6 @@ from finetune.dataset.expansion_schema import load_examples, write_examples
 from finetune.dataset.offline import columns, convert
 from harness.errors import Exit, InputError, Offline, UsageError
 
-DEFAULT = "s-emanuilov/query-expansion"
-"""A public data set of queries with expansions (licence: see its card)."""
 Row = dict[str, Any]
 
 
@@ -38,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _main(argv: Sequence[str] | None) -> int:
     parser = command("generate_offline.py", __doc__)
     add = parser.add_argument
-    add("data", nargs="?", default=DEFAULT, help=f"a file, or the name of a data set of Hugging Face (default: {DEFAULT})")
+    add("data", help="a file, or the name of a data set of Hugging Face (mind its licence)")
     gives_output(parser, GENERATED, "the examples")
     add("--split", default="train", help="of a Hugging Face data set (default: train)")
     add("--query-column", default="", metavar="NAME")
