@@ -85,7 +85,7 @@ def templated(store: SqliteStore) -> Rank:
 def rank_bm25(collection: Collection) -> Rank | None:
     """The package of that name on lower-case words without stemming; None where it is not installed."""
     try:
-        from rank_bm25 import BM25Okapi  # type: ignore[import-untyped]
+        from rank_bm25 import BM25Okapi
     except ImportError:
         return None
     names = list(collection.corpus)
