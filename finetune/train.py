@@ -1,6 +1,6 @@
 """Train a model: one verb for each method, one YAML file for each run.
 
-    python -m finetune.train sft finetune/configs/nanda-annotator-mini.yaml --set data=finetune_output/data-mark
+    python -m finetune.train sft finetune/configs/nanda-annotator-mini.yaml --set epochs=2
     python -m finetune.train plan finetune/configs/nanda-annotator-7b.yaml
     python -m finetune.train sft finetune/configs/nanda-annotator-7b.yaml --resume auto
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +15,24 @@ import pytest
 pytest.importorskip("bitsandbytes", reason="needs the finetune extra")
 torch = pytest.importorskip("torch", reason="needs the finetune extra")
 
-from sft_helpers import SETS, config, make_base, make_data  # noqa: E402
+from sft_helpers import SETS, config, make_base, make_data, values  # noqa: E402
 
 from finetune.sft import checkpoints, memory, preflight  # noqa: E402
 from finetune.sft import run as runs  # noqa: E402
+from finetune.sft.config import SftConfig, load  # noqa: E402
 from finetune.sft.trainer import TrainingFailed, stale  # noqa: E402
 from harness.console import stderr_console  # noqa: E402
 from harness.errors import InputError, MarginaliaError, Offline  # noqa: E402
 from skills.annotate.prompt import QUOTE  # noqa: E402
 
 pytestmark = pytest.mark.slow
+ROOT = Path(__file__).resolve().parent.parent
 LEARNS = {"quantize": "nf4", "lora_r": 16, "lora_alpha": 16, "label_learning_rate": 0.03, "epochs": 6, "save_steps": 20}
 """Enough for the tiny base to tell the five kinds of sentences apart."""
 
 
-def train(values: Any, **options: Any) -> dict[str, Any]:
-    return runs.sft(values, runs.Run(offline=True, **options), stderr_console())
+def train(chosen: SftConfig, **options: Any) -> dict[str, Any]:
+    return runs.sft(chosen, runs.Run(offline=True, **options), stderr_console())
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
@@ -125,7 +129,13 @@ def test_chat_rows_train_the_same_way(root: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"gradient_checkpointing": True}, {"micro_batch": 4}, {"micro_batch": 4, "micro_tokens": 150}]
+    "change",
+    [
+        {"gradient_checkpointing": True},
+        {"micro_batch": 4},
+        {"micro_batch": 4, "micro_tokens": 150},
+        {"attention": "blocks"},
+    ],
 )
 def test_how_a_step_is_computed_does_not_change_it(root: Path, tmp_path: Path, change: dict[str, Any]) -> None:
     steady = {"max_steps": 2, "lora_dropout": 0.0, "input_noise": 0.0}
@@ -134,6 +144,23 @@ def test_how_a_step_is_computed_does_not_change_it(root: Path, tmp_path: Path, c
     train(config(root / "base", root / "mark", tmp_path / "out", **steady, **change))
     for one, other in zip(lines(root / "steady" / "metrics.jsonl"), lines(tmp_path / "out" / "metrics.jsonl"), strict=True):
         assert one.get("loss", one.get("eval_loss")) == pytest.approx(other.get("loss", other.get("eval_loss")), rel=1e-4)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no gloo launcher")
+def test_two_processes_take_the_steps_of_one(root: Path, tmp_path: Path) -> None:
+    steady = {"max_steps": 3, "save_steps": 3, "lora_dropout": 0.0}
+    for name in ("one", "two"):
+        text = json.dumps(values(root / "base", root / "mark", tmp_path / name, **steady))
+        (tmp_path / f"{name}.yaml").write_text(text)
+    train(load(tmp_path / "one.yaml"))
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command = [*launcher, "-m", "finetune.train", "sft", str(tmp_path / "two.yaml"), "--offline"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    one, two = (lines(tmp_path / name / "metrics.jsonl") for name in ("one", "two"))
+    assert [e["loss"] for e in one if "loss" in e] == pytest.approx([e["loss"] for e in two if "loss" in e], rel=1e-5)
+    tokens = [json.loads((tmp_path / name / "train.json").read_text())["tokens"] for name in ("one", "two")]
+    assert tokens[0] == tokens[1]
 
 
 def test_a_run_goes_on_from_an_adapter_of_its_base_only(root: Path, tmp_path: Path) -> None:
@@ -209,24 +236,24 @@ def test_a_folder_with_another_run_is_not_mixed_up(root: Path) -> None:
 
 
 def test_too_little_memory_or_disk_is_said_with_what_would_help(root: Path) -> None:
-    values = config(root / "base", root / "mark", root / "x")
+    chosen = config(root / "base", root / "mark", root / "x")
     with pytest.raises(
         InputError,
         match=r"needs about 9\.0 GB of memory, this machine has 2\.0 GB free; try gradient_checkpointing=true or",
     ):
-        preflight.check_memory(9e9, 2_000_000_000, "cpu", values, force=False)
-    preflight.check_memory(9e9, 2_000_000_000, "cpu", values, force=True)
-    sizes = memory.measure(json.loads((root / "base" / "config.json").read_text()), values)
+        preflight.check_memory(9e9, 2_000_000_000, "cpu", chosen, force=False)
+    preflight.check_memory(9e9, 2_000_000_000, "cpu", chosen, force=True)
+    sizes = memory.measure(json.loads((root / "base" / "config.json").read_text()), chosen)
     with pytest.raises(InputError, match=r"x: checkpoints need about \d+ MB, the disk has 1 MB free"):
-        preflight.check_disk(sizes, values, 1_000_000, force=False)
+        preflight.check_disk(sizes, chosen, 1_000_000, force=False)
 
 
 def test_a_full_disk_is_one_line(root: Path) -> None:
     from finetune.sft.trainer import clear_failures
 
-    values = config(root / "base", root / "mark", root / "x")
-    with pytest.raises(TrainingFailed, match=r"step 7: .*no space left.*--resume auto"), clear_failures(values, lambda: 7):
+    chosen = config(root / "base", root / "mark", root / "x")
+    with pytest.raises(TrainingFailed, match=r"step 7: .*no space left.*--resume auto"), clear_failures(chosen, lambda: 7):
         raise RuntimeError("[enforce fail at inline_container.cc:783] . PytorchStreamWriter failed writing file data/3")
-    with pytest.raises(TrainingFailed, match="step 7: out of memory; lower micro_batch"), clear_failures(values, lambda: 7):
+    with pytest.raises(TrainingFailed, match="step 7: out of memory; lower micro_batch"), clear_failures(chosen, lambda: 7):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
     assert checkpoints.newest_sound(root / "x") is None

@@ -2,5 +2,6 @@
 
 ``config`` every value of a run · ``base`` the base model on disk · ``data`` rows to examples · ``batches`` their order ·
 ``model`` weights, adapter, label rows · ``trainer`` the loop · ``watch`` who follows it · ``checkpoints`` resume ·
+``attention`` on a CPU ·
 ``memory`` and ``plan`` what a run will cost · ``preflight`` what stops it early · ``report`` metrics and curves.
 """

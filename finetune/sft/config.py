@@ -25,7 +25,7 @@ class SftConfig:
 
     base: str = "registry/marginalia-base/mini"
     """A model folder, or the name of one on the Hugging Face hub (taken from its cache when it is there)."""
-    data: str = "finetune_output/data"
+    data: str = "finetune_output/dataset"
     """A folder with ``train.jsonl``, ``valid.jsonl`` and ``card.json``."""
     out: str = "finetune_output/annotator"
     contract: str = ""
@@ -41,7 +41,8 @@ class SftConfig:
     device: str = _one_of("auto", "cpu", "cuda")
     device_map: str = _one_of("", "auto", "balanced", "sequential")
     """Accelerate's placement of a base that does not fit one device; empty puts it on the device whole."""
-    attention: str = _one_of("sdpa", "eager", "flash_attention_2")
+    attention: str = _one_of("auto", "sdpa", "eager", "flash_attention_2", "blocks")
+    """``auto``: our own blocks for bf16 on a CPU, else torch's."""
     use_unsloth: bool = False
     threads: int = 0
     """CPU threads; 0 leaves it to torch."""

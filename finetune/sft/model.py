@@ -77,6 +77,18 @@ def load_tokenizer(folder: Path, labels: Labels | None) -> Any:
     return tokenizer
 
 
+def choose_attention(config: SftConfig, device: Device) -> str:
+    """The attention in transformers' words."""
+    wanted = config.attention
+    if wanted == "auto":
+        wanted = "blocks" if device == Device("cpu", "bf16") else "sdpa"
+    if wanted != "blocks":
+        return wanted
+    from finetune.sft import attention
+
+    return attention.register()
+
+
 def load_base(folder: Path, config: SftConfig, device: Device) -> Any:
     """The base's weights, frozen; quantised where the configuration says so."""
     import torch
@@ -84,7 +96,8 @@ def load_base(folder: Path, config: SftConfig, device: Device) -> Any:
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    options: dict[str, Any] = {"dtype": device.dtype, "attn_implementation": config.attention, "local_files_only": True}
+    options: dict[str, Any] = {"dtype": device.dtype, "local_files_only": True}
+    options["attn_implementation"] = choose_attention(config, device)
     if config.quantize == "nf4":
         options["quantization_config"] = BitsAndBytesConfig(
             load_in_4bit=True,

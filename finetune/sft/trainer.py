@@ -177,8 +177,10 @@ class CompletionTrainer(Trainer):  # type: ignore[misc]
             self.add_noise(inputs)
         world = self.accelerator.num_processes
         over_all = count
-        if world > 1:  # DDP averages gradients, so each process divides by its share of all trained tokens
-            over_all = self.accelerator.reduce(torch.tensor(count, device=self.args.device), "sum").item()
+        if world > 1:  # DDP averages gradients: each process divides by its share of all trained tokens
+            over_all, tokens = self.accelerator.reduce(
+                torch.tensor([count, tokens], device=self.args.device), "sum"
+            ).tolist()
         total = torch.zeros((), device=self.args.device)
         for index, raw in enumerate(inputs):
             batch = self._prepare_inputs(raw)
