@@ -24,8 +24,8 @@ from finetune.dataset.builder import Dataset, build_dataset
 from finetune.dataset.card import lines
 from finetune.dataset.contracts import NAMES, format_annotation_output, format_annotation_prompt
 from finetune.dataset.options import Options
+from harness.arguments import guarded
 from harness.console import clean, prepare_streams, stderr_console
-from harness.errors import Exit, MarginaliaError
 
 __all__ = ["Dataset", "build_dataset", "format_annotation_output", "format_annotation_prompt", "main"]
 
@@ -55,6 +55,7 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
+@guarded
 def main(argv: list[str] | None = None) -> int:
     """Build the data set that the arguments name; the exit code."""
     prepare_streams()
@@ -62,14 +63,7 @@ def main(argv: list[str] | None = None) -> int:
     as_json, out = given.pop("json"), given.pop("out")
     sources = [given.pop(name) for name in ("gold", "agent", "curated")]
     console = stderr_console()
-    try:
-        dataset = build_dataset(*sources, out=out, console=console, **given)
-    except MarginaliaError as error:
-        print(f"error: {clean(str(error))}", file=sys.stderr)
-        return int(error.exit)
-    except KeyboardInterrupt:
-        print("interrupted; nothing was written", file=sys.stderr)
-        return int(Exit.INTERRUPTED)
+    dataset = build_dataset(*sources, out=out, console=console, **given)
     if as_json:
         print(json.dumps(dataset.card, ensure_ascii=False))
     for line in lines(dataset.card):

@@ -34,7 +34,8 @@ from finetune.gguf_vocab import Vocabulary, read_vocabulary
 from finetune.hf_checkpoint import StoredTensor, read_json, read_tensors
 from finetune.progress import counting
 from finetune.quantise import OutType, as_outtype, file_type, shares_values, storage_types
-from harness.errors import InputError, MarginaliaError
+from harness.arguments import guarded
+from harness.errors import InputError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -152,6 +153,7 @@ def convert(
         raise InputError(f"{where}: {error} is missing", "write the folder again with save_pretrained") from None
 
 
+@guarded
 def main(argv: list[str] | None = None) -> int:
     """Exit 0 when the file is written, else the error's own code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -160,20 +162,16 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--outtype", default="f16", metavar="TYPE", help=", ".join(get_args(OutType)))
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     args = parser.parse_args(argv)
-    try:
-        outtype = as_outtype(args.outtype)
-        with counting(None, "tensors") as on_tensor:
-            out = convert(
-                args.folder,
-                args.out,
-                outtype,
-                threads=args.threads,
-                say=lambda line: print(line, file=sys.stderr),
-                on_tensor=on_tensor,
-            )
-    except MarginaliaError as error:
-        print(error, file=sys.stderr)
-        return error.exit
+    outtype = as_outtype(args.outtype)
+    with counting(None, "tensors") as on_tensor:
+        out = convert(
+            args.folder,
+            args.out,
+            outtype,
+            threads=args.threads,
+            say=lambda line: print(line, file=sys.stderr),
+            on_tensor=on_tensor,
+        )
     print(f"{out}: {out.stat().st_size / 1e6:.1f} MB", file=sys.stderr)
     return 0
 

@@ -25,28 +25,21 @@ from typing import TYPE_CHECKING, Any
 if __name__ == "__main__":  # run as a file, Python looks for modules beside it, not in the checkout
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from harness.arguments import Formatter, Parser
+from harness.arguments import Formatter, Parser, guarded
 from harness.errors import Exit, InputError, MarginaliaError, UsageError
 
 if TYPE_CHECKING:
     from skills.annotate.moves import Framework
 
 
+@guarded
 def main(argv: Sequence[str] | None = None) -> int:
     """Do what the command line says; results on stdout, everything else on stderr."""
-    try:
-        args = parser().parse_args(argv)
-        if args.run is None:
-            parser().print_help()
-            return Exit.DONE
-        code: int = args.run(args)
-    except MarginaliaError as error:
-        print(error, file=sys.stderr)
-        return error.exit
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on from here", file=sys.stderr)
-        return Exit.INTERRUPTED
-    return code
+    args = parser().parse_args(argv)
+    if args.run is None:
+        parser().print_help()
+        return Exit.DONE
+    return int(args.run(args))
 
 
 def parser() -> Parser:

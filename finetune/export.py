@@ -33,7 +33,8 @@ from finetune.merge import Width, merge
 from finetune.progress import counting
 from finetune.quantise import OutType, as_outtype
 from finetune.sft.base import digest, find, weights_digest
-from harness.errors import InputError, MarginaliaError, UsageError
+from harness.arguments import guarded
+from harness.errors import InputError, UsageError
 from harness.registry import Entry, Gate, folders, normalise, scan
 from skills.annotate import mark
 from skills.annotate.prompt import QUOTE
@@ -362,14 +363,11 @@ def plan_of(args: argparse.Namespace) -> Plan:
     )
 
 
+@guarded
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit 0 when all is done, else the error's own code."""
     args = parser().parse_args(argv)
-    try:
-        report = export(plan_of(args), lambda line: print(line, file=sys.stderr))
-    except MarginaliaError as error:
-        print(error, file=sys.stderr)
-        return error.exit
+    report = export(plan_of(args), lambda line: print(line, file=sys.stderr))
     if args.json:
         print(json.dumps(report))
     else:

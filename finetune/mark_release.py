@@ -28,8 +28,8 @@ from finetune.convert_gguf import convert
 from finetune.dataset.abstracts import read_jsonl
 from finetune.mark_model import Marker, load_marker
 from finetune.mark_train import MarkConfig, arrays, digest, split
+from harness.arguments import guarded
 from harness.config import ROOT
-from harness.errors import MarginaliaError
 from harness.registry import Entry, find, normalise, promote, write
 from skills.annotate import mark
 from skills.annotate.calibration import logit
@@ -144,6 +144,7 @@ def add_scores(name: str, path: Path, registry: Path) -> Entry:
     return promote(name, [registry]).active
 
 
+@guarded
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="output folder of finetune.mark_train")
@@ -154,14 +155,10 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if not (args.scores or args.gold):
         parser.error("give --gold to release, or --scores to promote")
-    try:
-        if args.scores:
-            entry = add_scores(args.name, args.scores, args.registry)
-        else:
-            entry = release(args.run, args.gold, args.name, args.registry)
-    except MarginaliaError as error:
-        print(error, file=sys.stderr)
-        return error.exit
+    if args.scores:
+        entry = add_scores(args.name, args.scores, args.registry)
+    else:
+        entry = release(args.run, args.gold, args.name, args.registry)
     print(f"{entry.name} is {entry.status}: {json.dumps(entry.scores)}", file=sys.stderr)
     return 0
 

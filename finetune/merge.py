@@ -25,7 +25,8 @@ from finetune.hf_checkpoint import StoredTensor, read_json, read_tensors
 from finetune.lora import Adapter, read_adapter
 from finetune.progress import counting
 from finetune.sft.base import weights_digest
-from harness.errors import InputError, MarginaliaError
+from harness.arguments import guarded
+from harness.errors import InputError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -187,6 +188,7 @@ def _write_companions(folder: Path, adapter: Path, base: Path, config: Mapping[s
     (folder / "config.json").write_text(json.dumps(values, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
+@guarded
 def main(argv: list[str] | None = None) -> int:
     """Exit 0 when the folder is written, else the error's own code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -195,12 +197,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--width", choices=get_args(Width), default="f16")
     args = parser.parse_args(argv)
-    try:
-        with counting(None, "tensors") as on_tensor:
-            merge(args.run, args.base, args.out, width=args.width, on_tensor=on_tensor)
-    except MarginaliaError as error:
-        print(error, file=sys.stderr)
-        return error.exit
+    with counting(None, "tensors") as on_tensor:
+        merge(args.run, args.base, args.out, width=args.width, on_tensor=on_tensor)
     print(f"{args.out}: merged", file=sys.stderr)
     return 0
 

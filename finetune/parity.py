@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -24,8 +23,9 @@ import yaml
 from finetune.chat_templates import Chat, Template, choose, render
 from finetune.llama_probe import Answer, Case, Next, probe
 from finetune.quantise import OutType
+from harness.arguments import guarded
 from harness.config import ROOT
-from harness.errors import InputError, MarginaliaError
+from harness.errors import InputError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -281,6 +281,7 @@ def outtype_of(gguf: Path) -> OutType:
         raise InputError(f"{gguf}: cannot be read as a GGUF model ({error})", "convert the model again") from None
 
 
+@guarded
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit 0 when every GGUF passes, else 1 or the error's own code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -295,15 +296,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     from skills.annotate import mark
 
     found = mark.CONTRACT if (args.merged / "labels.json").is_file() else ""
-    try:
-        prompts = make_prompts(found if args.contract is None else args.contract, args.papers, args.count)
-        ggufs = {outtype_of(path): path for path in args.ggufs}
-        report, _ = gate(args.merged, ggufs, prompts, threads=args.threads)
-        print(json.dumps(report) if args.json else table(report))
-        require(report)
-    except MarginaliaError as error:
-        print(error, file=sys.stderr)
-        return error.exit
+    prompts = make_prompts(found if args.contract is None else args.contract, args.papers, args.count)
+    ggufs = {outtype_of(path): path for path in args.ggufs}
+    report, _ = gate(args.merged, ggufs, prompts, threads=args.threads)
+    print(json.dumps(report) if args.json else table(report))
+    require(report)
     return 0
 
 

@@ -19,7 +19,8 @@ from typing import Any, Protocol
 
 from finetune.hf_checkpoint import read_json
 from finetune.sft.base import offline
-from harness.errors import InputError, MarginaliaError, Offline, UsageError
+from harness.arguments import guarded
+from harness.errors import InputError, Offline, UsageError
 
 PLAIN = ("Modelfile", "parity.json", "export.json", "serving.json")
 
@@ -102,6 +103,7 @@ def publish(out: Path, run: Path, repo: str, hub: Hub, *, private: bool = True) 
     return ["README.md", *chosen]
 
 
+@guarded
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit 0 when all is sent (or listed), else the error's own code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -111,22 +113,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--public", action="store_true")
     parser.add_argument("--dry-run", action="store_true", help="list what would be sent")
     args = parser.parse_args(argv)
-    try:
-        if args.repo.count("/") != 1:
-            raise UsageError(f"{args.repo!r} is not a repository", "write it as OWNER/NAME")
-        if args.dry_run:
-            card(args.out)
-            for name, path in files(args.out, args.run):
-                print(f"{path.stat().st_size / 1e6:10.1f} MB  {name}")
-            return 0
-        if offline():
-            raise Offline("publishing needs the network", "unset HF_HUB_OFFLINE and MARGINALIA_OFFLINE")
-        from huggingface_hub import HfApi
+    if args.repo.count("/") != 1:
+        raise UsageError(f"{args.repo!r} is not a repository", "write it as OWNER/NAME")
+    if args.dry_run:
+        card(args.out)
+        for name, path in files(args.out, args.run):
+            print(f"{path.stat().st_size / 1e6:10.1f} MB  {name}")
+        return 0
+    if offline():
+        raise Offline("publishing needs the network", "unset HF_HUB_OFFLINE and MARGINALIA_OFFLINE")
+    from huggingface_hub import HfApi
 
-        sent = publish(args.out, args.run, args.repo, HfApi(), private=not args.public)
-    except MarginaliaError as error:
-        print(error, file=sys.stderr)
-        return error.exit
+    sent = publish(args.out, args.run, args.repo, HfApi(), private=not args.public)
     print(f"{len(sent)} files are in https://huggingface.co/{args.repo}", file=sys.stderr)
     return 0
 

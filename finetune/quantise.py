@@ -17,7 +17,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
-from harness.errors import InputError, MarginaliaError
+from harness.arguments import guarded
+from harness.errors import InputError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -191,6 +192,7 @@ def _copy_fields(reader: GGUFReader, writer: GGUFWriter) -> None:
         writer.add_key_value(field.name, field.contents(), field.types[0], sub_type=inner)
 
 
+@guarded
 def main(argv: list[str] | None = None) -> int:
     """Exit 0 when the file is written, else the error's own code."""
     from finetune.progress import counting
@@ -201,20 +203,16 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     args = parser.parse_args(argv)
-    try:
-        outtype = as_outtype(args.outtype)
-        with counting(None, "tensors") as on_tensor:
-            requantise(
-                args.source,
-                args.out,
-                outtype,
-                threads=args.threads,
-                say=lambda line: print(line, file=sys.stderr),
-                on_tensor=on_tensor,
-            )
-    except MarginaliaError as error:
-        print(error, file=sys.stderr)
-        return error.exit
+    outtype = as_outtype(args.outtype)
+    with counting(None, "tensors") as on_tensor:
+        requantise(
+            args.source,
+            args.out,
+            outtype,
+            threads=args.threads,
+            say=lambda line: print(line, file=sys.stderr),
+            on_tensor=on_tensor,
+        )
     print(f"{args.out}: {args.out.stat().st_size / 1e6:.1f} MB", file=sys.stderr)
     return 0
 

@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING, Any
 if __name__ == "__main__":  # run as a file, Python looks for modules beside it, not in the checkout
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from harness.arguments import Formatter, Parser
+from harness.arguments import Formatter, Parser, guarded
 from harness.config import ROOT
-from harness.errors import Exit, MarginaliaError, UsageError
+from harness.errors import Exit, UsageError
 
 if TYPE_CHECKING:
     from finetune.roads.config import RoadConfig
@@ -34,21 +34,14 @@ if TYPE_CHECKING:
 DEFAULT = ROOT / "finetune" / "configs" / "road-annotator-mini.yaml"
 
 
+@guarded
 def main(argv: Sequence[str] | None = None) -> int:
     """Do what the command line says; everything goes to stderr but ``--json``."""
-    try:
-        args = parser().parse_args(argv)
-        if args.run is None:
-            parser().print_help()
-            return Exit.DONE
-        code: int = args.run(args)
-    except MarginaliaError as error:
-        print(error, file=sys.stderr)
-        return error.exit
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on from here", file=sys.stderr)
-        return Exit.INTERRUPTED
-    return code
+    args = parser().parse_args(argv)
+    if args.run is None:
+        parser().print_help()
+        return Exit.DONE
+    return int(args.run(args))
 
 
 def parser() -> Parser:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from functools import wraps
 
-from harness.errors import UsageError
+from harness.errors import Exit, MarginaliaError, UsageError
 
 TYPE_CHECKING = False  # importing typing for it would cost a fifth of the time of --help
 if TYPE_CHECKING:
-    from typing import Any, NoReturn
+    from collections.abc import Callable
+    from typing import Any, NoReturn, ParamSpec
+
+    P = ParamSpec("P")
 
 
 class Formatter(argparse.RawDescriptionHelpFormatter):
@@ -27,3 +32,22 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raise UsageError with ``message``."""
         raise UsageError(message, f"see: {self.prog} --help")
+
+
+def guarded(work: Callable[P, int]) -> Callable[P, int]:
+    """The ``main`` of a script whose failures are one line on stderr, free of escape codes, and an exit code."""
+
+    @wraps(work)
+    def main(*args: P.args, **options: P.kwargs) -> int:
+        try:
+            return int(work(*args, **options))
+        except MarginaliaError as error:
+            from harness.console import clean
+
+            sys.stderr.write(f"error: {clean(str(error))}\n")
+            return int(error.exit)
+        except KeyboardInterrupt:
+            sys.stderr.write("interrupted; what is done is kept, the same command goes on from there\n")
+            return int(Exit.INTERRUPTED)
+
+    return main

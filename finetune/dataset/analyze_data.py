@@ -18,9 +18,10 @@ if __name__ == "__main__":  # run as a file, Python looks for modules beside it,
     sys.path[0] = str(Path(__file__).resolve().parent.parent.parent)
 
 from finetune.dataset.expansion_clean import skeleton, templates
-from finetune.dataset.expansion_cli import CLEAN, command, guarded, percent, takes_inputs
+from finetune.dataset.expansion_cli import CLEAN, command, percent, takes_inputs
 from finetune.dataset.expansion_schema import Example, load_examples
 from finetune.rewards.qmd_text import Kind
+from harness.arguments import guarded
 from harness.errors import Exit, UsageError
 from harness.outputs import atomic_write
 from skills.expand.words import named_entities
@@ -32,12 +33,9 @@ SHORT_SHARE, TEMPLATE_SHARE = 0.15, 0.02
 QUANTILES = (0.0, 0.1, 0.5, 0.9, 1.0)
 
 
+@guarded
 def main(argv: Sequence[str] | None = None) -> int:
     """Do what the command line says."""
-    return guarded(_main, argv)
-
-
-def _main(argv: Sequence[str] | None) -> int:
     parser = command("analyze_data.py", __doc__)
     takes_inputs(parser, CLEAN)
     parser.add_argument("--plot", type=Path, metavar="FILE", help="write a picture as .svg")

@@ -24,20 +24,17 @@ from finetune.dataset.expansion_cli import (
     check_out,
     command,
     gives_output,
-    guarded,
     percent,
     takes_inputs,
 )
 from finetune.dataset.expansion_schema import load_examples, write_examples
+from harness.arguments import guarded
 from harness.errors import Exit, InputError, UsageError
 
 
+@guarded
 def main(argv: Sequence[str] | None = None) -> int:
     """Do what the command line says."""
-    return guarded(_main, argv)
-
-
-def _main(argv: Sequence[str] | None) -> int:
     parser = command("clean_data.py", __doc__)
     takes_inputs(parser, GENERATED)
     gives_output(parser, CLEAN, "the cleaned examples")

@@ -1,32 +1,16 @@
-"""What the commands of the expansion data road share: where things lie, errors as one line, and where results may go."""
+"""What the commands of the expansion data road share: where things lie, and where results may go."""
 
 from __future__ import annotations
 
-import sys
 from argparse import Namespace
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from harness.arguments import Parser
-from harness.errors import Exit, MarginaliaError, UsageError
+from harness.errors import UsageError
 
 FOLDER = Path("finetune_output") / "expansion"
 GENERATED, CLEAN, TRAINING = FOLDER / "generated.jsonl", FOLDER / "clean.jsonl", FOLDER / "train"
 """Where each step puts its result and the next one looks, so that the commands can be given without paths."""
-
-
-def guarded(work: Callable[[Sequence[str] | None], int], argv: Sequence[str] | None) -> int:
-    """The exit code of a command; what goes wrong becomes one line on stderr."""
-    try:
-        return work(argv)
-    except SystemExit as left:  # --help
-        return int(left.code or 0)
-    except MarginaliaError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on from here", file=sys.stderr)
-        return Exit.INTERRUPTED
 
 
 def command(name: str, text: str | None) -> Parser:

@@ -22,8 +22,9 @@ if __name__ == "__main__":  # run as a file, Python looks for modules beside it,
     sys.path[0] = str(Path(__file__).resolve().parent.parent.parent)
 
 from finetune.dataset import invent
-from finetune.dataset.expansion_cli import GENERATED, check_out, command, gives_output, guarded
+from finetune.dataset.expansion_cli import GENERATED, check_out, command, gives_output
 from finetune.dataset.expansion_schema import Example, load_examples, stem_of, write_examples
+from harness.arguments import guarded
 from harness.errors import Exit, InputError, MarginaliaError, UsageError
 
 if TYPE_CHECKING:
@@ -199,12 +200,9 @@ def unknown(queries: Sequence[tuple[str, str]], stems: set[str]) -> list[tuple[s
     return fresh
 
 
+@guarded
 def main(argv: Sequence[str] | None = None) -> int:
     """Do what the command line says."""
-    return guarded(_main, argv)
-
-
-def _main(argv: Sequence[str] | None) -> int:
     args = _arguments(argv)
     from harness.config import home, load_settings
     from harness.console import prepare_streams, stderr_console

@@ -20,20 +20,18 @@ from typing import Any
 if __name__ == "__main__":  # run as a file, Python looks for modules beside it, not in the checkout
     sys.path[0] = str(Path(__file__).resolve().parent.parent.parent)
 
-from finetune.dataset.expansion_cli import GENERATED, check_out, command, gives_output, guarded
+from finetune.dataset.expansion_cli import GENERATED, check_out, command, gives_output
 from finetune.dataset.expansion_schema import load_examples, write_examples
 from finetune.dataset.offline import columns, convert
+from harness.arguments import guarded
 from harness.errors import Exit, InputError, Offline, UsageError
 
 Row = dict[str, Any]
 
 
+@guarded
 def main(argv: Sequence[str] | None = None) -> int:
     """Do what the command line says."""
-    return guarded(_main, argv)
-
-
-def _main(argv: Sequence[str] | None) -> int:
     parser = command("generate_offline.py", __doc__)
     add = parser.add_argument
     add("data", help="a file, or the name of a data set of Hugging Face (mind its licence)")

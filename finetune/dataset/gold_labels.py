@@ -22,7 +22,8 @@ from typing import NamedTuple
 
 from finetune.dataset.rows import Cell, Row, parse_numbers, row_of
 from harness.annotation_files import rows as json_rows
-from harness.errors import InputError, MarginaliaError
+from harness.arguments import guarded
+from harness.errors import InputError
 from harness.outputs import atomic_write
 from harness.readers.source import Record, Table
 from harness.readers.text import shown
@@ -169,6 +170,7 @@ def check(labels: Iterable[Row | InputError], gold: Iterable[Row], moves: Sequen
     return found | ({"not in the labels": list(wanted)} if wanted else {})
 
 
+@guarded
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -181,19 +183,15 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
 
     moves = load_framework().names
-    try:
-        if args.command == "write":
-            print(f"{args.out}: labels of {write(gold_rows(args.gold, moves), args.out, moves)} papers", file=sys.stderr)
-            return 0
-        from harness.readers.tables import read
-        from harness.readers.text import from_path
+    if args.command == "write":
+        print(f"{args.out}: labels of {write(gold_rows(args.gold, moves), args.out, moves)} papers", file=sys.stderr)
+        return 0
+    from harness.readers.tables import read
+    from harness.readers.text import from_path
 
-        texts = {row.id: Text(row.title, row.abstract) for row in gold_rows(args.gold, moves)}
-        table = read(from_path(args.labels, []), "csv", {"abstract": HASH}, [])
-        found = check(label_rows(table, moves, lambda ids: texts), gold_rows(args.gold, moves), moves)
-    except MarginaliaError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return int(error.exit)
+    texts = {row.id: Text(row.title, row.abstract) for row in gold_rows(args.gold, moves)}
+    table = read(from_path(args.labels, []), "csv", {"abstract": HASH}, [])
+    found = check(label_rows(table, moves, lambda ids: texts), gold_rows(args.gold, moves), moves)
     print(json.dumps({reason: len(ids) if reason == "same" else ids for reason, ids in found.items()}))
     return int(set(found) != {"same"})
 

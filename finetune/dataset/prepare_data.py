@@ -20,19 +20,17 @@ from typing import Any
 if __name__ == "__main__":  # run as a file, Python looks for modules beside it, not in the checkout
     sys.path[0] = str(Path(__file__).resolve().parent.parent.parent)
 
-from finetune.dataset.expansion_cli import CLEAN, TRAINING, command, gives_output, guarded, percent, takes_inputs
+from finetune.dataset.expansion_cli import CLEAN, TRAINING, command, gives_output, percent, takes_inputs
 from finetune.dataset.expansion_schema import Example, file_hash, load_examples, stem_of
 from finetune.dataset.expansion_split import CONTRACT, SHORT, Split, row, shortened, split
+from harness.arguments import guarded
 from harness.errors import Exit, InputError, UsageError
 from harness.outputs import atomic_write
 
 
+@guarded
 def main(argv: Sequence[str] | None = None) -> int:
     """Do what the command line says."""
-    return guarded(_main, argv)
-
-
-def _main(argv: Sequence[str] | None) -> int:
     parser = command("prepare_data.py", __doc__)
     takes_inputs(parser, CLEAN)
     gives_output(parser, TRAINING, "the data folder")

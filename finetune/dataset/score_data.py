@@ -18,25 +18,23 @@ from typing import Any
 if __name__ == "__main__":  # run as a file, Python looks for modules beside it, not in the checkout
     sys.path[0] = str(Path(__file__).resolve().parent.parent.parent)
 
-from finetune.dataset.expansion_cli import CLEAN, command, guarded, takes_inputs
+from finetune.dataset.expansion_cli import CLEAN, command, takes_inputs
 from finetune.dataset.expansion_schema import Example, load_examples
 from finetune.rewards.adversaries import Gold
 from finetune.rewards.background import Background
 from finetune.rewards.guard import face_adversaries
 from finetune.rewards.qmd import score
 from finetune.rewards.strict import StrictReward
+from harness.arguments import guarded
 from harness.errors import Exit, UsageError
 
 DIMENSIONS = ("format", "diversity", "hyde", "quality", "entity", "think")
 ALL = "all"
 
 
+@guarded
 def main(argv: Sequence[str] | None = None) -> int:
     """Do what the command line says."""
-    return guarded(_main, argv)
-
-
-def _main(argv: Sequence[str] | None) -> int:
     parser = command("score_data.py", __doc__)
     takes_inputs(parser, CLEAN)
     parser.add_argument("--worst", type=int, default=0, metavar="N", help="show the N examples of the least strict reward")

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from finetune.evaluation.baseline import LINEAR
-from harness.arguments import Parser
-from harness.errors import InputError, MarginaliaError
+from harness.arguments import Parser, guarded
+from harness.errors import InputError
 from harness.registry import Entry, find, promote, score
 
 METRIC = "macro_f1"
@@ -60,6 +60,7 @@ def decide(name: str, scores: Path, *, serve: bool) -> dict[str, Any]:
     return {"model": entry.name, "set": report["set"], METRIC: row[METRIC], "status": entry.status, "held_back": held_back}
 
 
+@guarded
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit 0 when the verdict is written, whatever it is."""
     parser = Parser(prog="python -m finetune.roads.gate", description=__doc__)
@@ -67,16 +68,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--scores", type=Path, required=True, metavar="FILE", help="of finetune/eval.py annotate -o")
     parser.add_argument("--promote", action="store_true", help="serve it if it passes")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the verdict as JSON")
-    try:
-        args = parser.parse_args(argv)
-        from harness.outputs import atomic_write
+    args = parser.parse_args(argv)
+    from harness.outputs import atomic_write
 
-        verdict = decide(args.name, args.scores, serve=args.promote)
-        with atomic_write(args.out) as handle:
-            handle.write(json.dumps(verdict, indent=1, ensure_ascii=False) + "\n")
-    except MarginaliaError as error:
-        print(error, file=sys.stderr)
-        return error.exit
+    verdict = decide(args.name, args.scores, serve=args.promote)
+    with atomic_write(args.out) as handle:
+        handle.write(json.dumps(verdict, indent=1, ensure_ascii=False) + "\n")
     print(f"{verdict['model']} is {verdict['status']}: {METRIC} {verdict[METRIC][0]:.4f}", file=sys.stderr)
     if verdict["held_back"]:
         print(f"held back: {verdict['held_back']}", file=sys.stderr)

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.arguments import Parser
-from harness.errors import InputError, MarginaliaError
+from harness.arguments import Parser, guarded
+from harness.errors import InputError
 
 
 def select(rows: Iterable[Mapping[str, Any]], gold: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -28,6 +28,7 @@ def select(rows: Iterable[Mapping[str, Any]], gold: Iterable[Mapping[str, Any]])
     return [paper for paper in gold if paper_id(str(paper["id"])) in wanted]
 
 
+@guarded
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit 0 when the file is written, else the error's own code."""
     parser = Parser(prog="python -m finetune.roads.held_back", description=__doc__)
@@ -35,26 +36,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--gold", type=Path, action="append", required=True, metavar="FILE", help="what it was built from")
     parser.add_argument("--abstracts", action="append", default=[], metavar="FILE", help="for labels without abstracts")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE")
-    try:
-        args = parser.parse_args(argv)
-        from finetune.evaluation.gold import read_gold
-        from finetune.sft.data import read_rows
-        from harness.outputs import atomic_write
-        from skills.annotate.moves import load_framework
+    args = parser.parse_args(argv)
+    from finetune.evaluation.gold import read_gold
+    from finetune.sft.data import read_rows
+    from harness.outputs import atomic_write
+    from skills.annotate.moves import load_framework
 
-        framework, online = load_framework(), "arxiv" in args.abstracts
-        gold = [
-            p for path in args.gold for p in read_gold(path, framework, abstracts=args.abstracts, offline=not online)[0]
-        ]
-        chosen = select((row for _, row in read_rows(args.data / "valid.jsonl")), gold)
-        if not chosen:
-            raise InputError(f"{args.data}: keeps no gold paper from training", "raise `valid`, or give more labels")
-        with atomic_write(args.out) as handle:
-            for paper in chosen:
-                handle.write(json.dumps(paper, ensure_ascii=False) + "\n")
-    except MarginaliaError as error:
-        print(error, file=sys.stderr)
-        return error.exit
+    framework, online = load_framework(), "arxiv" in args.abstracts
+    gold = [p for path in args.gold for p in read_gold(path, framework, abstracts=args.abstracts, offline=not online)[0]]
+    chosen = select((row for _, row in read_rows(args.data / "valid.jsonl")), gold)
+    if not chosen:
+        raise InputError(f"{args.data}: keeps no gold paper from training", "raise `valid`, or give more labels")
+    with atomic_write(args.out) as handle:
+        for paper in chosen:
+            handle.write(json.dumps(paper, ensure_ascii=False) + "\n")
     print(f"{args.out}: {len(chosen)} gold papers", file=sys.stderr)
     return 0
 

@@ -18,8 +18,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.arguments import Parser
-from harness.errors import Exit, InputError, MarginaliaError, UsageError
+from harness.arguments import Parser, guarded
+from harness.errors import Exit, InputError, UsageError
 
 COLUMNS = ("id", "title", "abstract")
 SENTENCES = (4, 14)
@@ -147,6 +147,7 @@ def helped(args: argparse.Namespace) -> int:
     return Exit.DONE
 
 
+@guarded
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit 0 done, 1 in part or an error, 2 wrong usage, 130 interrupted."""
     parser = Parser(prog="python -m finetune.roads.loop", description=__doc__)
@@ -168,16 +169,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     compares.add_argument("second", type=Path)
     for verb in (picks, annotates, compares):
         verb.add_argument("--out", type=Path, required=True, metavar="FILE")
-    try:
-        args = parser.parse_args(argv)
-        code: int = args.run(args)
-    except MarginaliaError as error:
-        print(error, file=sys.stderr)
-        return error.exit
-    except KeyboardInterrupt:
-        print("interrupted; what is done is kept", file=sys.stderr)
-        return Exit.INTERRUPTED
-    return code
+    args = parser.parse_args(argv)
+    return int(args.run(args))
 
 
 if __name__ == "__main__":
