@@ -28,6 +28,7 @@ from finetune.convert_gguf import convert
 from finetune.dataset.abstracts import read_jsonl
 from finetune.mark_model import Marker, load_marker
 from finetune.mark_train import MarkConfig, arrays, digest, split
+from finetune.quantise import OutType, as_outtype
 from harness.arguments import guarded
 from harness.config import ROOT
 from harness.registry import Entry, find, normalise, promote, write
@@ -102,8 +103,11 @@ def fitted_values(marker: Marker, papers: Sequence[dict[str, Any]]) -> dict[str,
     }
 
 
-def release(folder: Path, gold_path: Path, name: str, registry: Path) -> Entry:
-    """Write the GGUF and a candidate entry into a registry folder. InputError for a name or a model that cannot be."""
+def release(folder: Path, gold_path: Path, name: str, registry: Path, outtype: OutType = "q8_0") -> Entry:
+    """Write the GGUF and a candidate entry into a registry folder. InputError for a name or a model that cannot be.
+
+    q8_0 is read 1.37 times as fast as f16 on a CPU, and marks 99.4% of the cells alike (benchmarks/RESULTS.md).
+    """
     name = normalise(name)
     lineage = {
         **json.loads((folder / "lineage.json").read_text()),
@@ -115,7 +119,7 @@ def release(folder: Path, gold_path: Path, name: str, registry: Path) -> Entry:
     values = serving_values(folder, gold_path)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         gguf = convert(
-            folder / "model", Path(scratch) / "model.gguf", "f16", metadata=gguf_metadata(lineage, mark.CONTRACT)
+            folder / "model", Path(scratch) / "model.gguf", outtype, metadata=gguf_metadata(lineage, mark.CONTRACT)
         )
         entry = Entry(
             name=name,
@@ -151,6 +155,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--gold", type=Path)
     parser.add_argument("--name", default="nanda-annotator:mini")
     parser.add_argument("--scores", type=Path, help="JSON of measured scores: write them and promote")
+    parser.add_argument("--type", type=as_outtype, default="q8_0", help="of the weights (default: q8_0)")
     parser.add_argument("--registry", type=Path, default=ROOT / "registry")
     args = parser.parse_args(argv)
     if not (args.scores or args.gold):
@@ -158,7 +163,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.scores:
         entry = add_scores(args.name, args.scores, args.registry)
     else:
-        entry = release(args.run, args.gold, args.name, args.registry)
+        entry = release(args.run, args.gold, args.name, args.registry, args.type)
     print(f"{entry.name} is {entry.status}: {json.dumps(entry.scores)}", file=sys.stderr)
     return 0
 

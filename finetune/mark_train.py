@@ -307,10 +307,19 @@ def digest(path: Path) -> str:
     return f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
 
 
+def origin(model: Path) -> dict[str, str]:
+    """Hash of the base under a model's folder; where the model is an earlier run of this module, also its own as ``start``."""
+    weights = digest(model / "model.safetensors")
+    earlier = model.parent / "lineage.json"
+    if not earlier.exists():
+        return {"base": weights}
+    return {"base": json.loads(earlier.read_text())["base"], "start": weights}
+
+
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", type=Path)
-    parser.add_argument("--base", type=Path, required=True)
+    parser.add_argument("--base", type=Path, required=True, help="model folder of finetune.pretrain, or of an earlier run")
     parser.add_argument("--gold", type=Path, required=True)
     parser.add_argument("--held-out", type=Path, action="append", default=[])
     parser.add_argument("--roles", type=Path, help="JSONL with sentences and role labels (CSAbstruct)")
@@ -338,9 +347,8 @@ def main(argv: list[str] | None = None) -> int:
     Training(marker, pool, config, args.out).run()
     marker.save(args.out / "model")
     (args.out / "config.json").write_text(json.dumps(asdict(config)) + "\n")
-    inputs = {"base": args.base / "model.safetensors", "gold": args.gold, "roles": args.roles}
-    inputs["pseudo"] = args.pseudo and args.pseudo / "pseudo.npz"
-    lineage = {name: digest(path) for name, path in inputs.items() if path}
+    inputs = {"gold": args.gold, "roles": args.roles, "pseudo": args.pseudo and args.pseudo / "pseudo.npz"}
+    lineage = origin(args.base) | {name: digest(path) for name, path in inputs.items() if path}
     (args.out / "lineage.json").write_text(json.dumps(lineage, indent=1) + "\n")
     result = scores(marker, valid_papers)
     (args.out / "valid.json").write_text(json.dumps(result, indent=1) + "\n")

@@ -115,5 +115,5 @@ def build(root: Path) -> Road:
     mark_teacher.main([corpus, *teacher, "--papers", "12", "--threads", "1", "--out", pseudo, *guard])
     mark_train.main(road.mark_arguments(root / "mini", "--pseudo", pseudo, *guard))
     registry = ["--registry", str(root / "registry")]
-    mark_release.main([str(root / "mini"), "--gold", str(root / "gold.jsonl"), "--name", NAME, *registry])
+    mark_release.main([str(root / "mini"), "--gold", str(root / "gold.jsonl"), "--name", NAME, "--type", "f16", *registry])
     return road

@@ -65,6 +65,15 @@ def test_the_teacher_marks_with_distributions(road: Road) -> None:
         mark_teacher.load_pseudo(road.root / "pseudo", Labels(labels.moves, labels.sets[:-1]))
 
 
+def test_a_second_pass_names_its_base_and_what_it_started_from(road: Road) -> None:
+    base, teacher = (road.root / name / "model" for name in ("base", "teacher"))
+    assert mark_train.origin(base) == {"base": mark_train.digest(base / "model.safetensors")}
+    assert mark_train.origin(teacher) == {
+        **mark_train.origin(base),
+        "start": mark_train.digest(teacher / "model.safetensors"),
+    }
+
+
 def test_several_teachers_are_averaged_and_must_agree_on_labels(road: Road, tmp_path: Path) -> None:
     teacher = road.root / "teacher" / "model"
     arguments = [str(road.root / "corpus.jsonl"), "--papers", "12", "--threads", "1", "--teacher", str(teacher)]
@@ -162,6 +171,7 @@ def test_every_configuration_of_the_repository_loads(path: Path) -> None:
         "*base": pretrain.PretrainConfig.load,
         "*mini*": mark_train.MarkConfig.load,
         "nanda-*": sft_config.load,
+        "*-sft": sft_config.load,
         "road-*": road_config.load,
         "parity": parity.load_limits,
     }
