@@ -308,7 +308,7 @@ def digest(path: Path) -> str:
 
 
 def origin(model: Path) -> dict[str, str]:
-    """Hash of the base under a model's folder; where the model is an earlier run of this module, also its own as ``start``."""
+    """Hash of the base of a model folder; of the model itself, too, as ``start``, where an earlier run of this made it."""
     weights = digest(model / "model.safetensors")
     earlier = model.parent / "lineage.json"
     if not earlier.exists():

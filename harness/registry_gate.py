@@ -2,8 +2,7 @@
 
 The registry runs no evaluation. What was measured arrives as confusion counts for each paper and move,
 ``[papers, moves, 3]`` (right, wrong, missed sentences), from ``finetune/eval.py annotate -o``, and lies beside the entry as
-``TAG.counts.json``. Two models scored on the same papers are compared by a paired bootstrap over papers (Efron 1979):
-sentences of one paper are not independent, and both models are drawn on the same papers.
+``TAG.counts.json``. Two models scored on the same papers are compared by the paired bootstrap of ``harness.bootstrap``.
 """
 
 from __future__ import annotations
@@ -22,9 +21,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Counts = NDArray[np.int64]
-
-ROUNDS = 2000
-"""Resamples; the error that they leave in a bound is about a twentieth of the interval's width."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +58,7 @@ def check_gate(entry: Entry) -> str:
     return ""
 
 
-def promotion(candidate: Scored, active: Scored, *, rounds: int = ROUNDS, seed: int = 0) -> Decision:
+def promotion(candidate: Scored, active: Scored, *, seed: int = 0) -> Decision:
     """Whether the candidate is not worse than the active model beyond noise.
 
     With counts on the same papers, it is refused only when the whole 95% interval of the difference lies below zero.
@@ -77,34 +73,13 @@ def promotion(candidate: Scored, active: Scored, *, rounds: int = ROUNDS, seed: 
             why = f"{candidate.name} scores {-gap:.4f} less than {active.name}, and there are no counts to tell noise by"
             return Decision(False, why, gap)
         return Decision(True, f"{candidate.name} scores no less than {active.name}", gap)
-    low, high = interval(candidate.counts, active.counts, rounds=rounds, seed=seed)
+    from harness import bootstrap  # numpy is not imported before there is something to compare
+
+    _, low, high = bootstrap.difference(candidate.counts, active.counts, seed=seed)
     found = f"{candidate.name} minus {active.name}: {gap:+.4f} [{low:+.4f}, {high:+.4f}]"
     if high < 0:
         return Decision(False, f"worse beyond noise: {found}", gap, (low, high))
     return Decision(True, found, gap, (low, high))
-
-
-def interval(first: Counts, second: Counts, *, rounds: int = ROUNDS, seed: int = 0) -> tuple[float, float]:
-    """95% of macro-F1 of ``first`` minus ``second``, papers drawn with replacement and in pairs."""
-    import numpy as np
-
-    rng = np.random.default_rng(seed)
-    papers = len(first)
-    differences = []
-    for _ in range(rounds):
-        weight = np.bincount(rng.integers(0, papers, papers), minlength=papers)
-        differences.append(_macro_f1(first, weight) - _macro_f1(second, weight))
-    low, high = np.quantile(differences, [0.025, 0.975])
-    return float(low), float(high)
-
-
-def _macro_f1(counts: Counts, weight: Counts) -> float:
-    """A move that no drawn paper states and the model does not find scores 1."""
-    import numpy as np
-
-    hits, wrong, missed = np.tensordot(weight, counts, 1).T
-    size = 2 * hits + wrong + missed
-    return float(np.where(size > 0, 2 * hits / np.maximum(size, 1), 1.0).mean())
 
 
 # ---- counts beside an entry ----

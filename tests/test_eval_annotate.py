@@ -19,6 +19,7 @@ from finetune import metrics
 from finetune.evaluation import baseline, consistency, counts, report, svg
 from finetune.evaluation.gold import read_gold
 from finetune.evaluation.runs import names_in
+from harness import bootstrap
 from harness.config import ROOT
 from harness.errors import InputError
 from harness.outputs import write_records
@@ -102,7 +103,7 @@ def test_an_interval_holds_its_value_and_does_not_depend_on_how_resamples_are_gr
     papers, _, first, _, _ = random_gold(2)
     table = counts.confusion(papers, baseline.as_found(first, papers, MOVES.names), MOVES.names)
     before = counts.scores(table, MOVES.names, rounds=200, seed=3)
-    monkeypatch.setattr(counts, "_AT_ONCE", 7)
+    monkeypatch.setattr(bootstrap, "_AT_ONCE", 7)
     assert counts.scores(table, MOVES.names, rounds=200, seed=3) == before
     assert all(estimate.low <= estimate.value <= estimate.high for estimate in before.values())
 

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 
 from harness import registry
+from harness.bootstrap import ROUNDS, difference
 from harness.config import Settings
 from harness.errors import InputError, UsageError
 from harness.registry import Entry, Gate, Gguf
 from harness.registry_cli import main
-from harness.registry_gate import Scored, counts_file, interval, promotion
+from harness.registry_gate import Scored, counts_file, promotion
 
 PAPERS = [f"p{number}" for number in range(60)]
 MOVES = ("claim", "method")
@@ -80,22 +81,24 @@ def test_worse_beyond_noise_is_refused_and_noise_is_not() -> None:
     assert f1(close) < f1(good)
 
 
-def test_the_interval_is_that_of_the_evaluation() -> None:
-    pytest.importorskip("sklearn")
-    from finetune.evaluation.counts import difference
-
+def test_the_interval_is_that_of_drawing_papers_one_resample_at_a_time() -> None:
     first, second = counts(0.8), counts(0.75, seed=2)
-    due = difference(first, second)
-    assert interval(first, second) == pytest.approx((due.low, due.high), abs=1e-12)
-    assert interval(first, second) == interval(first, second)
-    assert interval(first, second, seed=1) != interval(first, second)
+    rng = np.random.default_rng(0)
+    gaps = []
+    for _ in range(ROUNDS):
+        drawn = rng.integers(0, len(first), len(first))
+        gaps.append(f1(first[drawn]) - f1(second[drawn]))
+    value, low, high = difference(first, second)
+    assert value == pytest.approx(f1(first) - f1(second))
+    assert (low, high) == pytest.approx(tuple(np.quantile(gaps, [0.025, 0.975])), abs=1e-12)
+    assert difference(first, second, seed=1) != (value, low, high)
 
 
 def test_pairs_tell_less_noise_than_two_samples_would() -> None:
     first = counts(0.6)
     second = first.copy()
     second[:, :, 0], second[:, :, 2] = np.minimum(first[:, :, 0] + 1, 2), 2 - np.minimum(first[:, :, 0] + 1, 2)
-    low, high = interval(first, second)
+    _, low, high = difference(first, second)
     assert high < 0
     assert high - low < 0.2
 

@@ -85,7 +85,7 @@ def test_the_commands_are_those_of_the_tools(place: Path) -> None:
     from finetune import export as exporter
     from finetune import train
 
-    steps = {step.name: step for step in annotator.road(config(place, settings={"epochs": 1}, limit=9))}
+    steps = {step.name: step for step in annotator.road(config(place, settings={"epochs": 1}, limit=9, minimum=0.5))}
     built = builder.parser().parse_args(list(steps["build"].command[2:]))
     assert (built.limit, built.held_out, built.contract) == (9, ["dev.jsonl"], "mark")
     trained = train.build_parser().parse_args([*steps["train"].command[2:], *steps["train"].resume])
@@ -100,6 +100,7 @@ def test_the_commands_are_those_of_the_tools(place: Path) -> None:
     assert str(scored.linear) == "gold.jsonl"
     planned = exporter.plan_of(exporter.parser().parse_args(list(steps["export"].command[2:])))
     assert (planned.serve, planned.held_back, planned.out) == ("q4_K_M", Path("out/held_back.jsonl"), Path("out"))
+    assert (planned.gate.set, planned.gate.minimum) == ("dev", 0.5)
     assert {planned.out / exporter.file_name(planned.name, kind) for kind in planned.types} <= set(steps["export"].outputs)
 
 
@@ -116,6 +117,7 @@ def test_chat_contracts_need_no_thresholds(place: Path) -> None:
         ({"contract": "poem"}, "contract: 'poem' is none"),
         ({"valid": 1}, "valid: 1 is no share"),
         ({"limit": -1}, "limit: -1 is below 0"),
+        ({"minimum": 74}, "minimum: 74 is no macro-F1"),
         ({"limit": "many"}, "limit: 'many' is not a whole number"),
         ({"gold": []}, "gold is missing"),
         ({"gold": 5}, "gold: 5 is not a list of texts"),

@@ -1,9 +1,8 @@
 """Confusion counts per paper and move, and what follows from them: F1, intervals, paired differences.
 
 Everything works on ``[papers, moves, 3]`` whole numbers: for each paper and move how many sentences were rightly marked
-(tp), wrongly marked (fp) and missed (fn). They add up over papers, so a bootstrap over papers (Efron 1979; papers are the
-clusters, because sentences of one paper are not independent) is a product with a matrix of multiplicities, and a
-comparison made later needs no model: two models scored on the same papers are compared from their stored counts.
+(tp), wrongly marked (fp) and missed (fn). A comparison made later needs no model: two models scored on the same papers are
+compared from their stored counts, by the bootstrap of ``harness.bootstrap``.
 """
 
 from __future__ import annotations
@@ -15,11 +14,8 @@ from typing import Any
 import numpy as np
 
 from finetune.metrics import Floats, Ints
-
-ROUNDS = 2000
-"""Bootstrap resamples; the Monte Carlo error of a 95% bound is then about a twentieth of the interval's width."""
-_AT_ONCE = 256
-"""Resamples computed together: what bounds memory."""
+from harness import bootstrap
+from harness.bootstrap import ROUNDS, f1, resampled_f1
 
 
 @dataclass(frozen=True)
@@ -53,27 +49,6 @@ def confusion(
     return counts
 
 
-def f1(counts: Ints | Floats) -> Floats:
-    """F1 of each move from ``[..., moves, 3]`` summed counts; a move with nothing stated and nothing found scores 1."""
-    hits, wrong, missed = np.moveaxis(np.asarray(counts, dtype=np.float64), -1, 0)
-    size = 2 * hits + wrong + missed
-    return np.where(size > 0, 2 * hits / np.maximum(size, 1), 1.0)
-
-
-def resampled_f1(counts: Ints, *, rounds: int = ROUNDS, seed: int = 0) -> Floats:
-    """``[rounds, moves]``: F1 per move of papers drawn with replacement. The same seed draws the same papers for every
-    model, which is what makes differences paired."""
-    papers, moves = counts.shape[:2]
-    rng = np.random.default_rng(seed)
-    flat = counts.reshape(papers, moves * 3).astype(np.float64)
-    parts = []
-    for start in range(0, rounds, _AT_ONCE):
-        drawn = [rng.integers(0, papers, papers) for _ in range(min(_AT_ONCE, rounds - start))]
-        multiplicities = np.stack([np.bincount(index, minlength=papers) for index in drawn]).astype(np.float64)
-        parts.append(f1((multiplicities @ flat).reshape(-1, moves, 3)))
-    return np.concatenate(parts)
-
-
 def _estimate(value: float, samples: Floats) -> Estimate:
     low, high = np.quantile(samples, [0.025, 0.975])
     return Estimate(float(value), float(low), float(high))
@@ -93,8 +68,7 @@ def difference(first: Ints, second: Ints, *, rounds: int = ROUNDS, seed: int = 0
     """
     if first.shape != second.shape:
         raise ValueError(f"counts of {first.shape} and {second.shape} are not of the same papers and moves")
-    one, other = (resampled_f1(counts, rounds=rounds, seed=seed).mean(1) for counts in (first, second))
-    return _estimate(f1(first.sum(0)).mean() - f1(second.sum(0)).mean(), one - other)
+    return Estimate(*bootstrap.difference(first, second, rounds=rounds, seed=seed))
 
 
 def verdict(found: Estimate) -> str:

@@ -231,6 +231,8 @@ def _export(this: Lap) -> Step:
     types = ",".join(this.config.types)
     arguments = ["--base", _base_name(this), "--types", types, "--serve", this.config.types[-1], "--name", this.name]
     arguments += [f"--held-back={path}" for path in this.held_back]
+    # eval.py names a set after its file
+    arguments += ["--gate-set", Path(this.config.held_out).stem, "--gate-minimum", str(this.config.minimum)]
     made = [this.folder / name for name in ("Modelfile", "parity.json", "export.json")]
     return _step(
         this,

@@ -48,6 +48,8 @@ class RoadConfig:
     """Models to score beside it: registry names, Ollama tags, GGUF files."""
     linear: bool = True
     """Score the linear baseline too."""
+    minimum: float = 0.0
+    """Macro-F1 on ``held_out`` below which the model is never served, whatever is served now."""
     promote: bool = True
     """Serve the model if it passes the gate; else it stays a candidate."""
     minutes: Mapping[str, float] = field(default_factory=dict)
@@ -96,6 +98,8 @@ def parse(values: Mapping[str, Any], where: str) -> RoadConfig:
         raise UsageError(f"{where}: score: {', '.join(config.score)} is not known", f"any of {', '.join(FORMS)}")
     if not 0 < config.valid < 1:
         raise UsageError(f"{where}: valid: {config.valid} is no share of the papers", "give a number above 0 and below 1")
+    if not 0 <= config.minimum <= 1:
+        raise UsageError(f"{where}: minimum: {config.minimum} is no macro-F1", "give a number between 0 and 1")
     if config.limit < 0:
         raise UsageError(f"{where}: limit: {config.limit} is below 0", "give 0 for all papers")
     if taken := {"data", "out", "contract"} & set(config.settings):
