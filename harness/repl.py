@@ -26,6 +26,7 @@ from harness import crash
 from harness.config import Settings, home
 from harness.console import clean, show_outcome, stderr_console, stdout_console
 from harness.errors import Exit, MarginaliaError
+from harness.log import masked
 from harness.models.base import OnText
 from harness.repl_commands import BUILTINS, Desk, descriptions, flags_of, unknown
 from harness.repl_completion import ReplCompleter, Vocabulary
@@ -248,11 +249,11 @@ def open_history(path: Path) -> History:
 
 
 class _PatientHistory(FileHistory):
-    """A full disk costs the entry, not the session."""
+    """A full disk costs the entry, not the session. Passwords are not written down."""
 
     def store_string(self, string: str) -> None:
         with suppress(OSError):
-            super().store_string(_sound(string))
+            super().store_string(masked(_sound(string)))
 
 
 def _sound(text: str) -> str:

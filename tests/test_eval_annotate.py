@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from eval_samples import PAPERS, gold_row
 from ollama_server import OllamaServer
 
 from finetune import eval as command
@@ -27,19 +28,6 @@ from skills.annotate.moves import load_framework
 
 MOVES = load_framework()
 BASE = ROOT / "registry" / "marginalia-base" / "mini"
-PAPERS = [
-    (
-        "p-1",
-        "Small caches",
-        ["Long texts do not fit on phones.", "We present PocketCache, a new cache.", "It is four times smaller."],
-    ),
-    (
-        "p-2",
-        "Slow graphs",
-        ["Graphs are slow to read.", "We propose a walk over twelve graphs.", "Accuracy rises by 3 points."],
-    ),
-    ("p-3", "Plain tables", ["Tables are hard for models.", "We study two hundred tables.", "No model reads all of them."]),
-]
 
 
 @pytest.fixture(autouse=True)
@@ -49,12 +37,6 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("OLLAMA_HOST", "127.0.0.1:9")
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-def gold_row(number: int, **moves: list[int]) -> dict[str, Any]:
-    identity, title, sentences = PAPERS[number]
-    stated = {name: moves.get(name, []) for name in MOVES.names}
-    return {"id": identity, "title": title, "abstract": " ".join(sentences), "sentences": sentences, "moves": stated}
 
 
 def write_gold(path: Path, *rows: dict[str, Any]) -> Path:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from search_helpers import block, make_pdf
+from pdf_maker import block, make_pdf
 
 from harness.cli import main
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pdf_maker import block, make_pdf
 
 from harness.errors import InputError
 from harness.readers import Paper, open_papers
@@ -12,42 +13,12 @@ from harness.readers.pdf import Line, join
 
 DATA = Path(__file__).parents[2] / "shared" / "data" / "pdf"
 WORDS = "the model learns to keep what matters and to drop the rest of the long input stream"
-Placed = tuple[float, float, float, str]
-"""x and y in points, type size, text."""
-
-
-def make(path: Path, *pages: list[Placed]) -> Path:
-    """A PDF with the given lines in Helvetica, in the given order."""
-    objects = ["<< /Type /Catalog /Pages 2 0 R >>", "", "<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>"]
-    kids = []
-    for page in pages:
-        text = "".join(f"BT /F1 {size} Tf {x} {y} Td ({line}) Tj ET\n" for x, y, size, line in page)
-        objects.append(f"<< /Length {len(text)} >>\nstream\n{text}endstream")
-        content = len(objects)
-        objects.append(
-            f"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 600 800] /Contents {content} 0 R "
-            "/Resources << /Font << /F1 3 0 R >> >> >>"
-        )
-        kids.append(f"{len(objects)} 0 R")
-    objects[1] = f"<< /Type /Pages /Kids [{' '.join(kids)}] /Count {len(kids)} >>"
-    body, offsets = b"%PDF-1.4\n", []
-    for number, content_ in enumerate(objects, start=1):
-        offsets.append(len(body))
-        body += f"{number} 0 obj\n{content_}\nendobj\n".encode()
-    table = "".join(f"{offset:010d} 00000 n \n" for offset in offsets)
-    end = f"trailer << /Root 1 0 R /Size {len(objects) + 1} >>\nstartxref\n{len(body)}\n%%EOF"
-    path.write_bytes(body + f"xref\n0 {len(objects) + 1}\n0000000000 65535 f \n{table}{end}".encode())
-    return path
 
 
 def read(path: Path) -> tuple[Paper, list[str]]:
     source = open_papers(str(path))
     (paper,) = source.papers
     return paper, source.notes
-
-
-def block(x: float, y: float, lines: list[str], size: float = 10) -> list[Placed]:
-    return [(x, y - 12 * n, size, line) for n, line in enumerate(lines)]
 
 
 LEFT = [
@@ -65,7 +36,7 @@ RIGHT = [
 def test_heading_to_introduction_in_one_column(tmp_path: Path) -> None:
     lines = [(100, 750, 18, "A Small Store"), (100, 720, 12, "Abstract"), *block(100, 700, LEFT)]
     lines += [(100, 650, 12, "1 Introduction"), *block(100, 630, RIGHT)]
-    paper, notes = read(make(tmp_path / "one.pdf", lines))
+    paper, notes = read(make_pdf(tmp_path / "one.pdf", lines))
     assert (paper.id, paper.title, paper.abstract) == ("one", "A Small Store", " ".join(LEFT))
     assert notes == []
 
@@ -75,26 +46,26 @@ def test_two_columns_in_either_order(tmp_path: Path, interleaved: bool) -> None:
     left = [(60, 720, 10, "Abstract"), *block(60, 700, LEFT), (60, 660, 10, "Keywords: memory, store")]
     right = [(320, 720, 10, "1 Introduction"), *block(320, 700, RIGHT)]
     order = [line for pair in zip(left, right, strict=False) for line in pair] if interleaved else left + right
-    paper, _ = read(make(tmp_path / "two.pdf", [(100, 760, 18, "A Small Store"), *order]))
+    paper, _ = read(make_pdf(tmp_path / "two.pdf", [(100, 760, 18, "A Small Store"), *order]))
     assert paper.abstract == " ".join(LEFT)
 
 
 def test_an_abstract_goes_on_in_the_next_column(tmp_path: Path) -> None:
     left = [(60, 200, 10, "Abstract"), *block(60, 180, [*LEFT, "What is more, the store can be read by"])]
     right = [*block(320, 700, ["people and checked."]), (320, 670, 12, "1 Introduction"), *block(320, 650, RIGHT)]
-    paper, _ = read(make(tmp_path / "over.pdf", left + right))
+    paper, _ = read(make_pdf(tmp_path / "over.pdf", left + right))
     assert paper.abstract == " ".join([*LEFT, "What is more, the store can be read by", "people and checked."])
 
 
 def test_run_in_heading(tmp_path: Path) -> None:
     lines = block(60, 700, [f"Abstract. {LEFT[0]}", *LEFT[1:], "Index Terms: memory"])
-    paper, _ = read(make(tmp_path / "run.pdf", lines))
+    paper, _ = read(make_pdf(tmp_path / "run.pdf", lines))
     assert paper.abstract == " ".join(LEFT)
 
 
 def test_without_a_heading_the_first_running_text_is_taken(tmp_path: Path) -> None:
     lines = [(100, 750, 18, "A Small Store"), (100, 730, 10, "B. Author"), *block(100, 700, [*LEFT, f"And {WORDS}."])]
-    paper, notes = read(make(tmp_path / "none.pdf", lines))
+    paper, notes = read(make_pdf(tmp_path / "none.pdf", lines))
     assert paper.abstract == " ".join([*LEFT, f"And {WORDS}."])
     assert any("no heading 'Abstract'" in note for note in notes)
 
@@ -105,7 +76,7 @@ def test_words_broken_at_a_line_end_and_powers(tmp_path: Path) -> None:
         *block(60, 700, ["We state the prob-", "lem with 10", "Then we solve it for state-of-the-", "art."]),
     ]
     lines.insert(3, (60 + 51, 692, 6, "6"))
-    paper, _ = read(make(tmp_path / "hyphen.pdf", [*lines, *block(60, 640, [WORDS, WORDS, WORDS])]))
+    paper, _ = read(make_pdf(tmp_path / "hyphen.pdf", [*lines, *block(60, 640, [WORDS, WORDS, WORDS])]))
     assert paper.abstract.startswith("We state the problem with 10⁶ Then we solve it for state-of-the-art.")
 
 
@@ -131,14 +102,14 @@ def test_join(lines: list[str], around: list[str], expected: str) -> None:
 
 def test_a_pdf_without_text_or_abstract(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="has no text"):
-        read(make(tmp_path / "blank.pdf", []))
+        read(make_pdf(tmp_path / "blank.pdf", []))
     with pytest.raises(InputError, match="no abstract found"):
-        read(make(tmp_path / "short.pdf", [(100, 700, 10, "Hello there")]))
+        read(make_pdf(tmp_path / "short.pdf", [(100, 700, 10, "Hello there")]))
 
 
 @pytest.mark.parametrize("cut", [0, 5, 100, 400])
 def test_damaged_files_give_one_line(tmp_path: Path, cut: int) -> None:
-    whole = make(tmp_path / "x.pdf", [(60, 720, 12, "Abstract"), *block(60, 700, LEFT)]).read_bytes()
+    whole = make_pdf(tmp_path / "x.pdf", [(60, 720, 12, "Abstract"), *block(60, 700, LEFT)]).read_bytes()
     (tmp_path / "cut.pdf").write_bytes(whole[:cut])
     with pytest.raises(InputError, match=r"is empty|cannot be read|can be read|has no text") as caught:
         read(tmp_path / "cut.pdf")

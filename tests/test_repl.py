@@ -352,6 +352,11 @@ def test_the_history_is_kept_for_the_user_alone(type_keys: Type, data_folder: Pa
     assert list(open_history(path).load_history_strings()) == ["/ask one\ntwo"]
 
 
+def test_the_history_keeps_no_passwords(type_keys: Type, data_folder: Path) -> None:
+    type_keys(StubSession(), f"/ask --password swordfish why?{ENTER}{CTRL_D}")
+    assert list(open_history(data_folder / "history").load_history_strings()) == ["/ask --password *** why?"]
+
+
 def test_a_history_that_cannot_be_written_is_kept_in_memory(
     type_keys: Type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

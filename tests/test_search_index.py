@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from search_helpers import block, embedder, make_pdf
+from pdf_maker import block, make_pdf
+from search_helpers import embedder
 
 from harness.errors import InputError
 from harness.search.bm25 import parse

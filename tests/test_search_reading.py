@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from search_helpers import Placed, block, make_pdf
+from pdf_maker import Placed, block, make_pdf
 
 from harness.errors import InputError
 from harness.readers.pdf import Line
