@@ -112,13 +112,13 @@ class Whole:
 def run_child(variant: str, data: Path, steps: int, seed: int) -> dict[str, Any]:
     """One run in this process."""
     preflight.quiet()
-    from transformers import Trainer, TrainerCallback
+    from transformers import TrainerCallback
 
     from finetune.sft import base as bases
     from finetune.sft import model as models
     from finetune.sft.data import open_folder
     from finetune.sft.run import prepare
-    from finetune.sft.trainer import CompletionTrainer, Materials, arguments, peak_memory
+    from finetune.sft.trainer import peak_memory
 
     with tempfile.TemporaryDirectory() as name:
         config = settings(variant, data, Path(name), steps, seed)
@@ -149,20 +149,8 @@ def run_child(variant: str, data: Path, steps: int, seed: int) -> dict[str, Any]
                     self.spent += time.perf_counter() - now
                     self.busy += time.process_time() - used
 
-        if variant == "ours":
-            materials = Materials(ready.train.examples, ready.valid.examples[:1], ready.tokenizer.pad_token_id, None, {})
-            trainer = CompletionTrainer(tuned, config, device, materials, Clock())
-            positions = trainer.positions
-        else:
-            for module in tuned.modules():
-                if hasattr(module, "cast_input_dtype_enabled"):
-                    module.cast_input_dtype_enabled = True  # as PEFT has it
-            given = arguments(config, device)
-            given.per_device_train_batch_size, given.gradient_accumulation_steps = 4, 4
-            given.eval_strategy, given.save_strategy, given.load_best_model_at_end = "no", "no", False
-            trainer = Trainer(
-                model=tuned, args=given, train_dataset=ready.train.examples, data_collator=collator, callbacks=[Clock()]
-            )
+        trainer = (ours if variant == "ours" else plain)(tuned, ready, config, device, collator, Clock())
+        positions = getattr(trainer, "positions", None)
         trainer.train()
         seconds, processor, tokens = (last - first for first, last in zip(seen[0], seen[-1], strict=True))
         padding = 1 - collator.real / collator.padded if variant == "plain" else our_padding(config, ready.train.examples)
@@ -175,6 +163,29 @@ def run_child(variant: str, data: Path, steps: int, seed: int) -> dict[str, Any]
         "losses": losses,
         "precision": device.precision,
     }
+
+
+def ours(tuned: Any, ready: Any, config: SftConfig, device: Any, collator: Whole, clock: Any) -> Any:
+    """The trainer of ``train.py sft``."""
+    from finetune.sft.trainer import CompletionTrainer, Materials
+
+    materials = Materials(ready.train.examples, ready.valid.examples[:1], collator.pad_id, None, {})
+    return CompletionTrainer(tuned, config, device, materials, clock)
+
+
+def plain(tuned: Any, ready: Any, config: SftConfig, device: Any, collator: Whole, clock: Any) -> Any:
+    """The plain script's: transformers' own, four examples at a time in any order, PEFT as it comes."""
+    from transformers import Trainer
+
+    from finetune.sft.trainer import arguments
+
+    for module in tuned.modules():
+        if hasattr(module, "cast_input_dtype_enabled"):
+            module.cast_input_dtype_enabled = True  # as PEFT has it
+    given = arguments(config, device)
+    given.per_device_train_batch_size, given.gradient_accumulation_steps = 4, 4
+    given.eval_strategy, given.save_strategy, given.load_best_model_at_end = "no", "no", False
+    return Trainer(model=tuned, args=given, train_dataset=ready.train.examples, data_collator=collator, callbacks=[clock])
 
 
 def our_padding(config: SftConfig, examples: Sequence[Example]) -> float:
