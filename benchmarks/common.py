@@ -25,7 +25,7 @@ def need(path: Path) -> Path:
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
     """Rows of a JSONL file."""
-    return [json.loads(line) for line in need(path).read_text(encoding="utf-8").splitlines() if line.strip()]
+    return [json.loads(line) for line in need(path).read_text(encoding="utf-8").split("\n") if line.strip()]
 
 
 def machine() -> str:

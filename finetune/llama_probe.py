@@ -94,7 +94,7 @@ def _run(job: Mapping[str, Any]) -> dict[str, Any]:
     """The child's work."""
     from harness.models.embedded_child import Runtime
 
-    runtime = Runtime(job["path"], job["context"], 1, job["threads"])
+    runtime = Runtime(job["path"], job["context"], 1, job["threads"], embedding=False)
 
     def tokens(text: str) -> Any:
         return runtime.post("/tokenize", {"content": text, "add_special": True, "parse_special": True})["tokens"]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from harness.config import Settings
 
@@ -19,11 +19,12 @@ if TYPE_CHECKING:
 class OpenModel(Protocol):
     """``open_model("annotate")``: the model that serves a task here (resolve.py); it stays open for the session.
 
-    With ``general`` only chat models count: the task needs more than the fine-tunes can do. Raises NoModelError. The
-    choice and why are printed as one line on stderr.
+    With ``general`` only chat models count: the task needs more than the fine-tunes can do. ``variant`` prefers a
+    quantisation (``q8_0``) where the registry has it. Raises NoModelError. The choice and why are printed as one line on
+    stderr.
     """
 
-    def __call__(self, task: str, *, general: bool = False) -> Model: ...
+    def __call__(self, task: str, *, general: bool = False, variant: str = "") -> Model: ...
 
 
 @dataclass
@@ -40,3 +41,5 @@ class Context:
     """What was piped in, where anything was."""
     interactive: bool = False
     """True in the REPL: questions may be asked."""
+    memory: dict[str, Any] = field(default_factory=dict)
+    """What this skill keeps from one task of a session to the next; ``/clear`` empties it."""

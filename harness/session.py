@@ -54,12 +54,14 @@ class Session:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._models: dict[str, Model] = {}
-        """By task. One model may serve several; it is opened once."""
+        self._models: dict[tuple[str, str], Model] = {}
+        """By task and variant. One model may serve several; it is opened once."""
         self._opened: dict[object, Model] = {}
         self._last: ModelInfo | None = None
         self._context_used = 0
         self._log_broken = False
+        self._memories: dict[str, dict[str, Any]] = {}
+        """What each skill keeps for the session."""
         self._running: dict[str, Any] = {}
         """What the log will say of the run in progress."""
         self.home: Path = config.home()
@@ -131,8 +133,9 @@ class Session:
             return self._note(entry, self._answer(text, on_text, cancel))
 
     def clear(self) -> None:
-        """Forget the conversation."""
+        """Forget the conversation, and what skills remember of it."""
         self._chat.clear()
+        self._memories.clear()
 
     def close(self) -> None:
         """Close all models; the session can be used on."""
@@ -153,26 +156,27 @@ class Session:
             "context": info.context,
         }
 
-    def open_model(self, task: str, *, general: bool = False) -> Model:
+    def open_model(self, task: str, *, general: bool = False, variant: str = "") -> Model:
         """The model that serves ``task`` here (with ``general``: a chat model); it stays open.
 
-        One line on stderr says which and why. Raises NoModelError with the commands that would help.
+        ``variant`` prefers a quantisation where the registry has it. One line on stderr says which and why. Raises
+        NoModelError with the commands that would help.
         """
         from harness.models.resolve import CHAT, open_choice, resolve
 
         task = CHAT if general else task
-        if task in self._models:
-            return self._noted(self._models[task])
+        if (task, variant) in self._models:
+            return self._noted(self._models[task, variant])
         try:
-            choice = resolve(task, self.settings, allow_general=self._may_be_general(task))
+            choice = resolve(task, self.settings, allow_general=self._may_be_general(task), variant=variant)
         except NoModelError as error:
             raise (self._no_chat() if task == CHAT and not self.settings.model else error) from None
         self.console.print(f"model: {choice.name} ({choice.backend}), {choice.why}", style="dim")
         key = (choice.name, choice.backend)
         if key not in self._opened:
             self._opened[key] = open_choice(choice, self.settings)
-        self._models[task] = self._opened[key]
-        return self._noted(self._models[task])
+        self._models[task, variant] = self._opened[key]
+        return self._noted(self._opened[key])
 
     def _noted(self, model: Model) -> Model:
         """The model, once the log knows of it: a run that fails or is stopped names it, too."""
@@ -220,6 +224,7 @@ class Session:
             open_model=self.open_model,
             skill=self.skill,
             interactive=interactive,
+            memory=self._memories.setdefault(task.skill or "", {}),
         )
         context.stdin = cast("str | None", stdin)
         return context

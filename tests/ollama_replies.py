@@ -12,6 +12,7 @@ from typing import Any
 
 from harness.errors import ModelError
 from harness.models.base import Message, Options, Request
+from harness.models.embedding import EmbeddingModel
 from harness.models.gguf_header import trained_context
 
 Body = dict[str, Any]
@@ -63,6 +64,8 @@ class Faults:
     """What ``/api/ps`` tells instead of the context that was asked for."""
     cuts_in_silence: bool = False
     """``truncate: false`` is ignored, as by daemons that do not know it."""
+    no_embeddings: bool = False
+    """/api/embed answers without what was asked for."""
     first_token_seconds: float = 0.0
     token_seconds: float = 0.0
 
@@ -82,6 +85,30 @@ def canonical(name: str) -> str:
 def count(text: str) -> int:
     """Tokens of a text, in words and marks."""
     return len(re.findall(r"\w+|[^\w\s]", text))
+
+
+def embedded(body: Body, stored: Stored, model: EmbeddingModel | None, faults: Faults) -> Body:
+    """/api/embed, by a model where there is one."""
+    if "embedding" not in stored.capabilities:
+        raise Refused(501, "This server does not support embeddings. Start it with `--embeddings`")
+    texts = [body["input"]] if isinstance(body["input"], str) else body["input"]
+    room = window(body, stored) - 2  # each text gets a token before and one after it
+    if any(count(text) > room for text in texts):
+        if body.get("truncate") is False and not faults.cuts_in_silence:
+            raise Refused(400, "the input length exceeds the context length")
+        texts = [cut(text, room) for text in texts]
+    embeddings = [[float(len(text)), 1.0] for text in texts]
+    if model is not None:
+        embeddings = [[] if vector is None else vector.tolist() for vector in model.embed(texts)]
+    tokens = sum(count(text) + 2 for text in texts)
+    answer = {"model": stored.name, "embeddings": embeddings, "total_duration": 1, "prompt_eval_count": tokens}
+    return {"model": stored.name} if faults.no_embeddings else answer
+
+
+def cut(text: str, tokens: int) -> str:
+    """At most so many tokens of a text."""
+    ends = [found.end() for found in re.finditer(r"\w+|[^\w\s]", text)]
+    return text[: ends[tokens - 1]] if len(ends) > tokens else text
 
 
 def parse_body(raw: bytes) -> Body:

@@ -23,6 +23,7 @@ from ollama_replies import Body, Faults, Refused, Stored
 
 from harness.errors import ModelError
 from harness.models.base import Model
+from harness.models.embedded_embedding import EmbeddedEmbedding
 from harness.models.gguf_header import trained_context
 
 Answer = Callable[[Body], Iterator[str]]
@@ -59,6 +60,7 @@ class OllamaServer:
         self.stopping = threading.Event()
         self._lock = threading.Lock()
         self._opened: dict[Path, Model] = {}
+        self._embedding: dict[Path, EmbeddedEmbedding] = {}
         self._folder = tempfile.TemporaryDirectory(prefix="ollama-server-")
         self.blobs = Path(self._folder.name)
         self._http = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"ollama": self}))
@@ -94,6 +96,15 @@ class OllamaServer:
                 self._opened[stored.gguf] = self.model_factory(stored.gguf)
             return self._opened[stored.gguf]
 
+    def embedding(self, stored: Stored) -> EmbeddedEmbedding | None:
+        """The embedded runtime on a stored model's file, where it has one."""
+        if stored.gguf is None:
+            return None
+        with self._lock:
+            if stored.gguf not in self._embedding:
+                self._embedding[stored.gguf] = EmbeddedEmbedding(stored.gguf, threads=1)
+            return self._embedding[stored.gguf]
+
     def __enter__(self) -> OllamaServer:
         self._thread.start()
         return self
@@ -107,7 +118,7 @@ class OllamaServer:
     def __exit__(self, *error: object) -> None:
         self.stop()
         self._thread.join()
-        for model in self._opened.values():
+        for model in (*self._opened.values(), *self._embedding.values()):
             model.close()
         self._folder.cleanup()
 
@@ -198,13 +209,9 @@ class _Handler(BaseHTTPRequestHandler):
         self._json(replies.shown(self._stored(replies.canonical(body.get("model", "")))))
 
     def _embed(self, body: Body) -> None:
+        self._busy_or_gone()
         stored = self._stored(body.get("model", ""), 'model "{name}" not found, try pulling it first')
-        if "embedding" not in stored.capabilities:
-            raise Refused(501, "This server does not support embeddings. Start it with `--embeddings`")
-        texts = [body["input"]] if isinstance(body["input"], str) else body["input"]
-        if body.get("truncate") is False and any(replies.count(text) > stored.context for text in texts):
-            raise Refused(400, "the input length exceeds the context length")
-        self._json({"model": stored.name, "embeddings": [[float(len(text)), 1.0] for text in texts]})
+        self._json(replies.embedded(body, stored, self.ollama.embedding(stored), self.ollama.faults))
 
     def _blob(self, digest: str) -> None:
         file = self.ollama.blobs / digest.replace(":", "-")
@@ -256,10 +263,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _generate(self, body: Body) -> None:
         faults = self.ollama.faults
-        if self.ollama.take("refuse"):
-            self._drop()
-        if self.ollama.take("busy"):
-            raise Refused(503, "server busy, please try again.  maximum pending requests exceeded")
+        self._busy_or_gone()
         stored = self._stored(body.get("model", ""))
         replies.check_generate(body, stored)
         prompt = replies.rendered(body)
@@ -283,6 +287,13 @@ class _Handler(BaseHTTPRequestHandler):
         if not faults.no_end:
             self._line(replies.chunk(self.path, stored.name, "") | final)
         self._end()
+
+    def _busy_or_gone(self) -> None:
+        """What the faults make of a request before it is read."""
+        if self.ollama.take("refuse"):
+            self._drop()
+        if self.ollama.take("busy"):
+            raise Refused(503, "server busy, please try again.  maximum pending requests exceeded")
 
     def _from_answer(self, body: Body, model: Model | None, window: int, prompt_tokens: int) -> Body:
         limit = min(body.get("options", {}).get("num_predict", window), window - prompt_tokens)

@@ -246,3 +246,12 @@ def test_one_broken_entry_does_not_stop_the_others(gguf: Path, capsys: pytest.Ca
     assert chosen(Settings(ollama_host=NOBODY)) == ("reader:one", "embedded")
     models_main([], Settings(ollama_host=NOBODY))
     assert "torn.toml: cannot be read as TOML" in capsys.readouterr().err
+
+
+def test_a_wanted_variant_comes_before_a_better_score(gguf: Path) -> None:
+    register("q4_0", gguf, score=0.9)
+    register("q8_0", gguf, score=0.8)
+    settings = Settings(ollama_host=NOBODY)
+    assert resolve.resolve("annotate", settings, allow_general=False).name == "reader:q4_0"
+    assert resolve.resolve("annotate", settings, allow_general=False, variant="q8_0").name == "reader:q8_0"
+    assert resolve.resolve("annotate", settings, allow_general=False, variant="f16").name == "reader:q4_0"

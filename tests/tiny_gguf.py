@@ -79,18 +79,27 @@ def bpe() -> tuple[list[str], list[str]]:
 
 
 def write_tiny_gguf(
-    path: Path, shape: Shape = Shape(), *, seed: int = 0, spread: float = 0.3, words: Words | None = None
+    path: Path,
+    shape: Shape = Shape(),
+    *,
+    seed: int = 0,
+    spread: float = 0.3,
+    words: Words | None = None,
+    pooling: int | None = None,
 ) -> Path:
     """Write the model to ``path`` and return the path.
 
     ``spread`` is the standard deviation of the weights; the larger, the surer the model is of its noise. ``words`` are
-    tokens, bytes first, and merges to take instead of ``bpe()``.
+    tokens, bytes first, and merges to take instead of ``bpe()``. With ``pooling`` (llama.cpp's number) the file says that
+    it embeds text.
     """
     from gguf import GGUFWriter
 
     words = words or bpe()
     writer = GGUFWriter(path, shape.architecture)
     _add_shape(writer, shape)
+    if pooling is not None:
+        writer.add_uint32(f"{shape.architecture}.pooling_type", pooling)
     _add_tokenizer(writer, shape, words)
     for name, tensor in _tensors(shape, seed, spread, len(words[0])):
         writer.add_tensor(name, tensor)

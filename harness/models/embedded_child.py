@@ -1,9 +1,9 @@
 """The child process that owns llama.cpp: ``python -m harness.models.embedded_child PARENT_PID``.
 
-It speaks one JSON message a line over its pipes. The first to come in is ``{"load": {path, context, slots, threads}}``,
-answered by ``{"ready": true}`` or ``{"failed": why, "type": "import" | "load"}``. Then any number at once of
-``{"id", "op": "raw" | "chat" | "tokens", "body", "pieces"}``, each answered by some ``{"id", "piece"}`` (where pieces
-were asked for) and one ``{"id", "reply"}`` or ``{"id", "error": {type, message}}``; ``{"cancel": id}`` stops one.
+It speaks one JSON message a line over its pipes. The first to come in is ``{"load": {path, context, slots, threads,
+embedding}}``, answered by ``{"ready": true}`` or ``{"failed": why, "type": "import" | "load"}``. Then any number at once of
+``{"id", "op": "raw" | "chat" | "tokens" | "embed", "body", "pieces"}``, each answered by some ``{"id", "piece"}`` (where
+pieces were asked for) and one ``{"id", "reply"}`` or ``{"id", "error": {type, message}}``; ``{"cancel": id}`` stops one.
 The process ends when its stdin does.
 ``--info`` instead of a process id prints what the installed runtime is and can do, as JSON.
 """
@@ -82,13 +82,19 @@ class Runtime:
     A small model is there several times, the slots dealt out among the copies, and each copy computes with one thread.
     """
 
-    def __init__(self, path: str, context: int, slots: int, threads: int) -> None:
-        """Load the model; raises ImportError, OSError or RuntimeError (the reason is then on stderr)."""
+    def __init__(self, path: str, context: int, slots: int, threads: int, embedding: bool) -> None:
+        """Load the model; raises ImportError, OSError or RuntimeError (the reason is then on stderr).
+
+        One that embeds computes each text in one piece. On a CPU it takes them one by one, which is as fast there and
+        gives the same bits in any company; elsewhere several share a batch, and their contexts must then be one: with a
+        context each, llama.cpp cuts the longer texts of a batch and pools only their last part.
+        """
         import xllamacpp
 
         gpu = has_gpu(xllamacpp)
         small = not gpu and os.path.getsize(path) < _SMALL
         copies = min(threads, slots) if small else 1
+        slots = copies if embedding and not gpu else slots
         self._lock = threading.Lock()
         self._busy = [0] * copies
         self._key = secrets.token_hex(16)
@@ -98,7 +104,9 @@ class Runtime:
         parameters.load_mode = xllamacpp.llama_load_mode.LLAMA_LOAD_MODE_MMAP
         parameters.n_parallel = -(-slots // copies)
         parameters.n_ctx = context * parameters.n_parallel
-        parameters.n_batch = parameters.n_ubatch = _BATCH
+        parameters.n_batch = parameters.n_ubatch = context if embedding else _BATCH
+        if embedding:
+            parameters.embedding = parameters.kv_unified = True
         parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = 1 if small else threads
         parameters.fit_params = gpu
         parameters.ctx_shift = False
@@ -141,6 +149,12 @@ class Runtime:
         with self._copy(body["id_slot"]) as (server, slot):
             handle = server.handle_chat_completions if op == "chat" else server.handle_completions
             handle({**body, "id_slot": slot}, on_event)
+
+    def embed(self, text: str) -> Message:
+        """``{"reply": the unit vector, little-endian float32 in base64}`` of a text, or ``{"error": …}``."""
+        with self._copy(-1) as (server, _):
+            answer = server.handle_embeddings({"input": [text], "encoding_format": "base64"})
+        return {"error": answer["error"]} if "error" in answer else {"reply": answer["data"][0]["embedding"]}
 
     @contextlib.contextmanager
     def _copy(self, slot: int) -> Iterator[tuple[Any, int]]:
@@ -287,6 +301,8 @@ class Service:
         number, body = message["id"], message["body"]
         if message["op"] == "tokens":
             return {"reply": self._runtime.tokens(body["text"])}
+        if message["op"] == "embed":
+            return self._runtime.embed(body["text"])
         send_piece = (lambda text: self._send({"id": number, "piece": text})) if message["pieces"] else None
         stops = body.pop("stop") if body.get("stream") else ()
         answer = Answer(stops, send_piece, self._cancelled[number])

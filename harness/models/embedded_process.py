@@ -41,6 +41,8 @@ class Load:
     """Tokens of each slot."""
     slots: int
     threads: int
+    embedding: bool = False
+    """It embeds texts instead of writing any."""
 
 
 def child_command(*arguments: str) -> list[str]:

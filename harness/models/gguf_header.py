@@ -63,13 +63,38 @@ def trained_context(path: Path) -> int:
         raise ModelError(f"{path}: cannot be read ({error.strerror})", REFETCH_REMEDY) from None
 
 
-def _find_context(reader: _Reader, path: Path) -> int:
+def facts(path: Path) -> dict[str, int | str]:
+    """The whole numbers and texts among a GGUF file's metadata, lists left out. Raises ModelError as above."""
+    found: dict[str, int | str] = {}
+    try:
+        with path.open("rb") as file:
+            reader = _Reader(file, path)
+            for _ in range(_entries(reader, path)):
+                key = reader.bytes(reader.number("<Q")).decode("utf-8", "replace")
+                kind = reader.number("<I")
+                if kind in _INTEGERS:
+                    found[key] = reader.number(_INTEGERS[kind])
+                elif kind == _STRING:
+                    found[key] = reader.bytes(reader.number("<Q")).decode("utf-8", "replace")
+                else:
+                    reader.skip_value(kind)
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read ({error.strerror})", REFETCH_REMEDY) from None
+    return found
+
+
+def _entries(reader: _Reader, path: Path) -> int:
+    """How many entries of metadata follow; the reader stands before the first of them."""
     if reader.bytes(4) != b"GGUF":
         raise ModelError(f"{path}: is not a GGUF file", "name a model file in GGUF format")
     if (version := reader.number("<I")) not in (2, 3):
         raise ModelError(f"{path}: GGUF version {version} cannot be read", "convert the model to version 3")
     reader.skip(8)  # how many tensors
-    for _ in range(reader.number("<Q")):
+    return reader.number("<Q")
+
+
+def _find_context(reader: _Reader, path: Path) -> int:
+    for _ in range(_entries(reader, path)):
         key = reader.bytes(reader.number("<Q"))
         kind = reader.number("<I")
         if key.endswith(b".context_length") and kind in _INTEGERS:

@@ -44,7 +44,8 @@ _RULES = (
         _SHORTER,
     ),
     _Rule(
-        r"(prompt is longer than|input length exceeds) the context length|context size has been exceeded",
+        r"(prompt is longer than|input length exceeds) the context length|context size has been exceeded"
+        r"|is too large to process\. increase the physical batch size",
         ContextOverflow,
         "{model}: the prompt exceeds the context",
         _SHORTER,

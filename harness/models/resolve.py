@@ -59,10 +59,13 @@ class Offer:
     why: str
 
 
-def resolve(task: str, settings: Settings, *, allow_general: bool) -> Choice:
-    """The model that serves ``task`` here. Raises NoModelError with the commands that would fix it, Offline."""
+def resolve(task: str, settings: Settings, *, allow_general: bool, variant: str = "") -> Choice:
+    """The model that serves ``task`` here. Raises NoModelError with the commands that would fix it, Offline.
+
+    Of the registry's models those with ``variant`` in their tag come first (``q8_0``), whatever their scores.
+    """
     with Here(settings) as here:
-        return _resolve(task, here, allow_general=allow_general)
+        return _resolve(task, here, allow_general=allow_general, variant=variant)
 
 
 def general_model(settings: Settings) -> Choice:
@@ -100,14 +103,14 @@ def explain(settings: Settings, tasks: Sequence[tuple[str, bool]]) -> list[Offer
         return [offer for task, general in tasks for offer in _offers(task, here, allow_general=general)]
 
 
-def _resolve(task: str, here: Here, *, allow_general: bool) -> Choice:
+def _resolve(task: str, here: Here, *, allow_general: bool, variant: str = "") -> Choice:
     if here.settings.model:
         named = _named(here.settings.model, here, why="named by --model or the settings")
         _must_fit(named, task, allow_general=allow_general)
         return named
     if task == CHAT:
         return _general(here)
-    for entry in _best_first(task):
+    for entry in _best_first(task, variant):
         if choice := _place(entry, here, why=_registry_why(entry)):
             return choice
     if allow_general and (here.settings.chat_model or _producers(here)):
@@ -115,10 +118,13 @@ def _resolve(task: str, here: Here, *, allow_general: bool) -> Choice:
     raise _nothing(task, here, allow_general=allow_general)
 
 
-def _best_first(task: str) -> list[Entry]:
-    """The active entries of a task, the best held-out score first."""
-    entries = [entry for entry in scan()[0] if entry.task == task and entry.status == "active"]
-    return sorted(entries, key=lambda entry: (-1.0 if entry.score is None else -entry.score, entry.name))
+def _best_first(task: str, variant: str = "") -> list[Entry]:
+    """The active entries of a task: those of a variant, then the best held-out score first."""
+
+    def rank(entry: Entry) -> tuple[bool, float, str]:
+        return variant not in entry.name.rpartition(":")[2], -1.0 if entry.score is None else -entry.score, entry.name
+
+    return sorted((entry for entry in scan()[0] if entry.task == task and entry.status == "active"), key=rank)
 
 
 def _registry_why(entry: Entry) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.readers.text import writable
@@ -52,11 +53,11 @@ class LexicalQuery:
             wanted = f"({_all(self.phrases)}) AND ({wanted})"
         elif self.phrases:
             wanted = _all(self.phrases)
-        return f"({wanted}) NOT ({_any(self.without)})" if self.without else wanted
+        return f"({wanted}) NOT ({any_of(self.without)})" if self.without else wanted
 
     def accepts(self) -> tuple[str, str]:
         """FTS5 queries that any chunk found by other means must match, and must not match; "" where all will do."""
-        return _all(self.phrases), _any(self.without)
+        return _all(self.phrases), any_of(self.without)
 
 
 def parse(text: str) -> LexicalQuery:
@@ -88,7 +89,8 @@ def _quoted(text: str) -> str:
     return f'"{text}"'
 
 
-def _any(texts: tuple[str, ...]) -> str:
+def any_of(texts: Sequence[str]) -> str:
+    """The FTS5 query that any of some words or phrases match; "" for none."""
     return " OR ".join(map(_quoted, texts))
 
 

@@ -13,9 +13,12 @@ from typing import Literal
 
 K = 60
 """The constant of the paper: how little the first ranks differ."""
-Stage = Literal["bm25", "dense"]
-QueryType = Literal["original", "lex", "vec", "hyde"]
-QUERY_WEIGHTS: Mapping[QueryType, float] = MappingProxyType({"original": 2.0, "lex": 1.0, "vec": 1.0, "hyde": 1.0})
+Stage = Literal["bm25", "dense", "rerank"]
+QueryType = Literal["original", "corpus", "lex", "vec", "hyde"]
+QUERY_WEIGHTS: Mapping[QueryType, float] = MappingProxyType(
+    {"original": 2.0, "corpus": 2.0, "lex": 1.0, "vec": 1.0, "hyde": 1.0}
+)
+"""``corpus`` is the user's question with terms of the corpus: it stands in the place of the question's own BM25."""
 
 
 @dataclass(frozen=True)
@@ -44,10 +47,10 @@ class Step:
     rank: int
     """From 1."""
     score: float
-    """BM25 (higher is better) or cosine."""
+    """BM25 (higher is better), cosine, or the log-odds of a model's *yes*."""
     weight: float
     points: float
-    """What it adds to the fused score."""
+    """What it adds to the fused score; a reranking adds nothing, it moves the chunk."""
 
 
 @dataclass(frozen=True)

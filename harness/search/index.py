@@ -42,6 +42,8 @@ class Options:
     """Processes that read PDFs."""
     fresh: bool = False
     """Read everything anew."""
+    as_before: bool = False
+    """A file that was read with other options (columns, limits) and has not changed stays as it is."""
 
     @property
     def reader(self) -> str:
@@ -162,9 +164,12 @@ def _is_current(path: Path, known: Mapping[str, IndexedFile], options: Options) 
     if file is None or options.fresh or (options.passwords and ENCRYPTED in file.error) or _is_orphan(file, known):
         return False
     try:
-        return file.stamp == _stamp(path, options)
+        stamp = _stamp(path, options)
     except OSError:
         return False
+    if options.as_before and not file.error and file.stamp.reader.split()[:1] == [READER]:
+        stamp = replace(stamp, reader=file.stamp.reader)
+    return file.stamp == stamp
 
 
 def _stamp(path: Path, options: Options) -> Stamp:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
 from harness.errors import UsageError
 from harness.search.bm25 import LexicalQuery, parse
-from harness.search.fusion import Fused, K, QueryType, Ranking, Step, fuse
+from harness.search.feedback import Feedback, TermStore, shown, with_feedback
+from harness.search.fusion import Fused, K, QueryType, Ranking, Stage, Step, fuse
 from harness.search.store import Ranked, Scope, Store, StoredChunk
 from harness.search.vectors import Embedder
 
@@ -54,6 +56,8 @@ class Plan:
     scope: Scope = field(default_factory=Scope)
     sure_ratio: float = SURE_RATIO
     """0 uses the expansions always."""
+    feedback: Feedback | None = None
+    """Terms of the corpus join the question; None leaves them out."""
 
 
 def parse_line(text: str) -> Line:
@@ -70,19 +74,23 @@ def search(
     """The chunks that answer a question best.
 
     The question is looked up by BM25 and, with an ``embedder``, by vector. ``lines`` of an expansion join in: lex by
-    BM25, vec and hyde by vector. They are left out where BM25 is sure already. Phrases and exclusions of the question
-    hold for whatever a vector finds, too. Raises ModelError where the embedder fails.
+    BM25, vec and hyde by vector. They are left out where BM25 is sure already. With ``plan.feedback`` terms of the corpus
+    join the question, sure or not. Phrases and exclusions of the question hold for whatever is found in another way, too.
+    Raises ModelError where the embedder fails.
     """
     plan = plan or Plan()
     query, notes = parse(question), list[str]()
-    rankings = [_lexical(store, "original", question, query, plan)]
-    if lines and is_sure(store, rankings[0], plan.sure_ratio):
-        notes.append("expansion left out: BM25 is sure")
-        lines = ()
-    rankings += [_lexical(store, "lex", line.text, parse(line.text), plan) for line in lines if line.type == "lex"]
+    with ThreadPoolExecutor(1) as pool:  # the question's vector is made and compared while BM25 looks it up
+        near = pool.submit(_dense, store, embedder, "original", question, query, plan) if embedder is not None else None
+        rankings = [_lexical(store, "original", question, query, plan)]
+        if lines and is_sure(store, rankings[0], plan.sure_ratio):
+            notes.append("expansion left out: BM25 is sure")
+            lines = ()
+        rankings[0] = _with_corpus(store, rankings[0], query, plan, notes)
+        rankings += [_lexical(store, "lex", line.text, parse(line.text), plan) for line in lines if line.type == "lex"]
     dense = [line for line in lines if line.type != "lex"]
-    if embedder is not None:
-        rankings.append(_dense(store, embedder, "original", question, query, plan))
+    if embedder is not None and near is not None:
+        rankings.append(near.result())
         rankings += [_dense(store, embedder, line.type, line.text, query, plan) for line in dense]
     elif dense:
         notes.append("vec and hyde lines left out: there is no embedding model")
@@ -111,12 +119,17 @@ def explain(found: Found) -> list[str]:
     for number, hit in enumerate(found.hits, 1):
         chunk = hit.chunk
         lines.append(f"[{number}] {hit.score:.5f}  chunk {chunk.id}  {chunk.header or chunk.file}")
-        lines += [
-            f"      {step.stage:5} {step.type:8} score {step.score:8.4f}, rank {step.rank:3}:"
-            f" {step.weight:g}/({K} + {step.rank}) = {step.points:.5f}  {step.query}"
-            for step in hit.steps
-        ]
+        lines += map(_line, hit.steps)
     return lines
+
+
+def _line(step: Step) -> str:
+    if step.stage == "rerank":
+        return f"      rerank: ln p(yes)/p(no) {step.score:8.4f}, rank {step.rank:3} of those that were judged"
+    return (
+        f"      {step.stage:5} {step.type:8} score {step.score:8.4f}, rank {step.rank:3}:"
+        f" {step.weight:g}/({K} + {step.rank}) = {step.points:.5f}  {step.query}"
+    )
 
 
 def record(hit: Hit, number: int, with_steps: bool) -> dict[str, Any]:
@@ -142,6 +155,21 @@ def _lexical(store: Store, kind: QueryType, text: str, query: LexicalQuery, plan
     return _ranking("bm25", kind, text, store.lexical(query, plan.depth, plan.scope))
 
 
+def _with_corpus(store: Store, original: Ranking, query: LexicalQuery, plan: Plan, notes: list[str]) -> Ranking:
+    """BM25's ranking of the question, with terms of the corpus where the plan wants them and there are some."""
+    if plan.feedback is None or not original.ids:
+        return original
+    if not isinstance(store, TermStore):
+        notes.append("terms of the corpus left out: this store does not know its words")
+        return original
+    found = list(zip(original.ids, original.scores, strict=True))
+    ranked, terms = with_feedback(store, query, found, plan.feedback, plan.depth, plan.scope)
+    if not terms:
+        notes.append("terms of the corpus left out: what was found has none in common")
+        return original
+    return _ranking("bm25", "corpus", f"{original.query} + {shown(terms)}", ranked)
+
+
 def _dense(store: Store, embedder: Embedder, kind: QueryType, text: str, query: LexicalQuery, plan: Plan) -> Ranking:
     vector = embedder.hypothetical(text) if kind == "hyde" else embedder.query(_without_operators(text, query, kind))
     return _ranking("dense", kind, text, store.dense(embedder, vector, plan.depth, plan.scope))
@@ -155,7 +183,7 @@ def _without_operators(text: str, query: LexicalQuery, kind: QueryType) -> str:
     return " ".join(re.sub(r'["“”]', " ", kept).split()) or text
 
 
-def _ranking(stage: Literal["bm25", "dense"], kind: QueryType, text: str, found: Ranked) -> Ranking:
+def _ranking(stage: Stage, kind: QueryType, text: str, found: Ranked) -> Ranking:
     return Ranking(stage, kind, text, [chunk for chunk, _ in found], [score for _, score in found])
 
 

@@ -6,24 +6,28 @@ import json
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.config import home
 from harness.database import open_database, reporting, transaction
-from harness.search.bm25 import WEIGHTS, LexicalQuery
+from harness.search.bm25 import WEIGHTS, LexicalQuery, parse
 from harness.search.chunks import chunks_of
 from harness.search.documents import Document
-from harness.search.sqlite_vectors import VECTOR_SCHEMA, SqliteVectors
+from harness.search.sqlite_lexical import matches
+from harness.search.sqlite_terms import TOKENIZER, Stemmer
+from harness.search.sqlite_vectors import VECTOR_SCHEMA, SqliteVectors, nearest
 from harness.search.store import IndexedFile, Ranked, Scope, Stamp, StoredChunk
 
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from harness.search.feedback import Part
     from harness.search.vectors import DType, Embedder, Matrix
 
 VERSION = 1
-_FTS = "fts5({columns}, content='chunks', content_rowid='id', tokenize='porter unicode61 remove_diacritics 2')"
+_FTS = f"fts5({{columns}}, content='chunks', content_rowid='id', tokenize='{TOKENIZER}')"
 _SCHEMA = (
     "CREATE TABLE files (id INTEGER PRIMARY KEY, path TEXT NOT NULL UNIQUE, size INTEGER NOT NULL,"
     " mtime_ns INTEGER NOT NULL, reader TEXT NOT NULL, digest TEXT NOT NULL, documents INTEGER NOT NULL,"
@@ -73,6 +77,7 @@ class SqliteStore:
         self._lock = threading.RLock()
         self._connection = open_database(path, schema=_SCHEMA, version=VERSION)
         self._vectors = SqliteVectors(self._connection, path.parent, dtype)
+        self._stemmer = Stemmer()
 
     def __enter__(self) -> SqliteStore:
         return self
@@ -133,28 +138,49 @@ class SqliteStore:
             self._connection.executemany("DELETE FROM files WHERE path = ?", [(path,) for path in paths])
 
     def lexical(self, query: LexicalQuery, limit: int, scope: Scope) -> Ranked:
-        """As in ``Store``."""
-        if not query.match:
-            return []
-        found = [found for name in _indexes(scope) for found in self._lexical(name, query.match, limit, scope)]
+        """As in ``Store``; exact where the query's terms are not frequent (``sqlite_lexical``)."""
+        found: Ranked = []
+        for name in _indexes(scope):
+            ways = [query.match] if scope.files is not None else matches(query, partial(self._count, name), limit)
+            some = [pair for match in ways if match for pair in self._lexical(name, match, limit, scope)]
+            found += self._lexical(name, query.match, limit, scope) if len(ways) > 1 and len(some) < limit else some
         return sorted(found, key=lambda item: (-item[1], item[0]))[:limit]
 
+    def _count(self, name: str, match: str, most: int) -> int:
+        sql = f"SELECT count(*) FROM (SELECT 1 FROM {name} WHERE {name} MATCH ? LIMIT ?)"
+        return int(self._select(sql, (match, most))[0][0])
+
     def _lexical(self, name: str, match: str, limit: int, scope: Scope) -> Ranked:
-        score = f"bm25({name}, {WEIGHTS[0]}, {WEIGHTS[1]})"
         where, values = _within(scope)
-        # CROSS JOIN keeps the order of the tables: FTS5 first, then a look at each match.
-        joined = "" if not where else (
-            " CROSS JOIN chunks c ON c.id = i.rowid CROSS JOIN documents d ON d.id = c.document"
-            f" CROSS JOIN files f ON f.id = d.file AND ({where})"
-        )  # fmt: skip
-        sql = f"SELECT i.rowid, -{score} AS score FROM {name} i{joined} WHERE {name} MATCH ?"
+        sql = f"SELECT i.rowid, {_score(name)} AS score FROM {name} i{_joined(where)} WHERE {name} MATCH ?"
         rows = self._select(f"{sql} ORDER BY score DESC, i.rowid LIMIT ?", (*values, match, limit))
         return [(chunk, score) for chunk, score in rows]
+
+    def weighted(self, parts: Sequence[Part], limit: int, scope: Scope) -> Ranked:
+        """The best chunks by the weighted sum of their BM25 scores for several queries."""
+        where, inside = _within(scope)
+        selects, values = list[str](), list[str | float]()
+        for name in _indexes(scope):
+            for query, weight in parts:
+                if query.match:
+                    one = f"SELECT i.rowid AS id, ? * {_score(name)} AS score FROM {name} i{_joined(where)}"
+                    selects.append(f"{one} WHERE {name} MATCH ?")
+                    values += [weight, *inside, query.match]
+        if not selects:
+            return []
+        sql = f"SELECT id, sum(score) AS total FROM ({' UNION ALL '.join(selects)}) GROUP BY id"
+        return [(chunk, score) for chunk, score in self._select(f"{sql} ORDER BY total DESC, id LIMIT ?", (*values, limit))]
+
+    def stems(self, words: Sequence[str]) -> list[str]:
+        """The stem of each word, as the index has it; "" for what is not one word to it."""
+        with self._lock:
+            return self._stemmer.stems(words)
 
     def dense(self, embedder: Embedder, vector: Matrix, limit: int, scope: Scope) -> Ranked:
         """As in ``Store``."""
         with self._lock, reporting(self.path):
-            return self._vectors.search(embedder, vector, limit, *_chunks_within(scope))
+            loaded = self._vectors.load(embedder, *_chunks_within(scope))
+        return nearest(loaded, embedder, vector, limit) if loaded else []  # other threads search meanwhile
 
     def accepted(self, ids: Sequence[int], query: LexicalQuery) -> set[int]:
         """As in ``Store``."""
@@ -186,10 +212,22 @@ class SqliteStore:
         """All chunks of one file, in their order."""
         return [_chunk(row) for row in self._select(f"SELECT {_OF_CHUNK} WHERE f.path = ? ORDER BY c.id", (path,))]
 
+    def frequencies(self, words: Sequence[str]) -> tuple[int, list[int]]:
+        """How many chunks of running text there are, and how many of them have each word (or another form of it)."""
+        total = self._select("SELECT count(*) FROM body_docsize")[0][0]  # a row a chunk, and small ones
+        one = "SELECT count(*) FROM body WHERE body MATCH ?"
+        counts = [self._select(one, (match,))[0][0] if (match := parse(f'"{word}"').match) else 0 for word in words]
+        return total, counts
+
+    def missing(self, embedder: Embedder) -> int:
+        """As in ``Store``."""
+        with self._lock, reporting(self.path):
+            return self._vectors.missing(embedder)
+
     def without_vectors(self, embedder: Embedder, limit: int) -> list[tuple[str, str]]:
         """As in ``Store``."""
         with self._lock, reporting(self.path):
-            rows = self._vectors.missing(embedder, limit)
+            rows = self._vectors.without(embedder, limit)
         return [(digest, f"{header}\n{text}" if header else text) for digest, header, text in rows]
 
     def add_vectors(self, embedder: Embedder, hashes: Sequence[str], matrix: Matrix) -> None:
@@ -205,9 +243,10 @@ class SqliteStore:
     def close(self) -> None:
         """Close the file; closing twice is fine."""
         with self._lock:
+            self._stemmer.close()
             self._connection.close()
 
-    def _select(self, sql: str, values: Sequence[str | int] = ()) -> list[Any]:
+    def _select(self, sql: str, values: Sequence[str | float] = ()) -> list[Any]:
         with self._lock, reporting(self.path):
             return self._connection.execute(sql, values).fetchall()
 
@@ -227,6 +266,10 @@ def _indexes(scope: Scope) -> tuple[str, ...]:
     return ("body", "bibliography") if scope.references else ("body",)
 
 
+def _score(name: str) -> str:
+    return f"-bm25({name}, {WEIGHTS[0]}, {WEIGHTS[1]})"
+
+
 def _within(scope: Scope) -> tuple[str, tuple[str, ...]]:
     """The condition on files (alias ``f``) that a scope names, and its values; "" for all of them."""
     if scope.files is None:
@@ -237,6 +280,17 @@ def _within(scope: Scope) -> tuple[str, tuple[str, ...]]:
     folders = [path.rstrip("/\\") + ("\\" if "\\" in path and "/" not in path else "/") for path in scope.files]
     values = tuple(value for path, folder in zip(scope.files, folders, strict=True) for value in (path, folder, folder))
     return " OR ".join([one] * len(scope.files)), values
+
+
+def _joined(where: str) -> str:
+    """From an index (alias ``i``) to the files of its rows, as far as a condition on them asks for it."""
+    if not where:
+        return ""
+    # CROSS JOIN keeps the order of the tables: FTS5 first, then a look at each match.
+    return (
+        " CROSS JOIN chunks c ON c.id = i.rowid CROSS JOIN documents d ON d.id = c.document"
+        f" CROSS JOIN files f ON f.id = d.file AND ({where})"
+    )
 
 
 def _chunks_within(scope: Scope) -> tuple[str, tuple[str, ...]]:

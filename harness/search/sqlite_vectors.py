@@ -31,6 +31,7 @@ VECTOR_SCHEMA = (
     "CREATE TABLE vectors (model INTEGER NOT NULL REFERENCES models ON DELETE CASCADE, hash TEXT NOT NULL,"
     " row INTEGER NOT NULL, PRIMARY KEY (model, hash)) WITHOUT ROWID",
 )
+_WITHOUT = "hash NOT IN (SELECT v.hash FROM vectors v JOIN models m ON m.id = v.model WHERE m.name = ? AND m.prefix = ?)"
 _FEW = 1024
 """Dead rows that are not worth a new file."""
 
@@ -43,7 +44,7 @@ class _Model:
 
 
 @dataclass(frozen=True)
-class _Loaded:
+class Loaded:
     """The rows of a matrix and which chunk each belongs to, as of one state of the database."""
 
     state: tuple[object, ...]
@@ -60,16 +61,17 @@ class SqliteVectors:
         self._connection = connection
         self._folder = folder
         self._dtype: DType = dtype
-        self._loaded: _Loaded | None = None
+        self._loaded: Loaded | None = None
 
-    def missing(self, embedder: Embedder, limit: int) -> list[tuple[str, str, str]]:
+    def missing(self, embedder: Embedder) -> int:
+        """How much content has no vector."""
+        sql = f"SELECT count(DISTINCT hash) FROM chunks WHERE {_WITHOUT}"
+        return int(self._connection.execute(sql, (embedder.name, embedder.passage_prefix)).fetchone()[0])
+
+    def without(self, embedder: Embedder, limit: int) -> list[tuple[str, str, str]]:
         """Hash, header and text of content without a vector, in the order in which it came in."""
-        rows = self._connection.execute(
-            "SELECT hash, header, text FROM chunks WHERE hash NOT IN (SELECT v.hash FROM vectors v JOIN models m"
-            " ON m.id = v.model WHERE m.name = ? AND m.prefix = ?) GROUP BY hash ORDER BY min(id) LIMIT ?",
-            (embedder.name, embedder.passage_prefix, limit),
-        )
-        return list(rows)
+        sql = f"SELECT hash, header, text FROM chunks WHERE {_WITHOUT} GROUP BY hash ORDER BY min(id) LIMIT ?"
+        return list(self._connection.execute(sql, (embedder.name, embedder.passage_prefix, limit)))
 
     def add(self, embedder: Embedder, hashes: Sequence[str], matrix: Matrix) -> None:
         """Write vectors behind those that are there."""
@@ -87,17 +89,30 @@ class SqliteVectors:
         self._connection.execute("UPDATE models SET rows = ? WHERE id = ?", (model.rows + len(hashes), model.id))
         self._loaded = None
 
-    def search(
-        self, embedder: Embedder, vector: Matrix, limit: int, where: str, values: Sequence[str]
-    ) -> list[tuple[int, float]]:
-        """The chunks under a condition whose vectors are nearest to ``vector``, nearest first."""
-        loaded = self._load(embedder, where, values)
-        if loaded is None or not len(loaded.chunks):
-            return []
-        if len(vector) != loaded.rows.shape[1]:
-            self._wrong_width(embedder, loaded.rows.shape[1], len(vector))
-        scores = similarities(loaded.rows, vector)[loaded.places]
-        return [(int(loaded.chunks[place]), float(scores[place])) for place in best(scores, limit)]
+    def load(self, embedder: Embedder, where: str, values: Sequence[str]) -> Loaded | None:
+        """The vectors of the chunks under a condition, of which a search goes on without the database; None for none.
+
+        Read anew only when the database has changed or another scope is asked for.
+        """
+        version = self._connection.execute("PRAGMA data_version").fetchone()[0], self._connection.total_changes
+        state = (*version, embedder.name, embedder.passage_prefix, where, *values)
+        if self._loaded is not None and self._loaded.state == state:
+            return self._loaded
+        self._connection.execute("BEGIN")  # model and rows must be of one state
+        try:
+            model = self._model(embedder)
+            if model is None:
+                return None
+            pairs = self._connection.execute(
+                "SELECT v.row, c.id FROM chunks c CROSS JOIN vectors v ON v.hash = c.hash AND v.model = ?"
+                f" JOIN documents d ON d.id = c.document JOIN files f ON f.id = d.file WHERE {where} ORDER BY c.id",
+                (model.id, *values),
+            ).fetchall()
+            places = np.array(pairs, dtype=np.int64).reshape(-1, 2)
+            self._loaded = Loaded(state, model.file.rows(model.rows), places[:, 0], places[:, 1])
+        finally:
+            self._connection.execute("COMMIT")
+        return self._loaded
 
     def compact(self) -> None:
         """Copy what is in use of each matrix to a new file, where that is less than half of it."""
@@ -128,28 +143,6 @@ class SqliteVectors:
         with suppress(OSError):  # Windows keeps a file that a reader has mapped; it is named nowhere any more
             model.file.path.unlink()
 
-    def _load(self, embedder: Embedder, where: str, values: Sequence[str]) -> _Loaded | None:
-        """Rows and chunks in force; read anew only when the database has changed or another scope is asked for."""
-        version = self._connection.execute("PRAGMA data_version").fetchone()[0], self._connection.total_changes
-        state = (*version, embedder.name, embedder.passage_prefix, where, *values)
-        if self._loaded is not None and self._loaded.state == state:
-            return self._loaded
-        self._connection.execute("BEGIN")  # model and rows must be of one state
-        try:
-            model = self._model(embedder)
-            if model is None:
-                return None
-            pairs = self._connection.execute(
-                "SELECT v.row, c.id FROM chunks c CROSS JOIN vectors v ON v.hash = c.hash AND v.model = ?"
-                f" JOIN documents d ON d.id = c.document JOIN files f ON f.id = d.file WHERE {where} ORDER BY c.id",
-                (model.id, *values),
-            ).fetchall()
-            places = np.array(pairs, dtype=np.int64).reshape(-1, 2)
-            self._loaded = _Loaded(state, model.file.rows(model.rows), places[:, 0], places[:, 1])
-        finally:
-            self._connection.execute("COMMIT")
-        return self._loaded
-
     def _model(self, embedder: Embedder) -> _Model | None:
         row: Any = self._connection.execute(
             "SELECT id, dimensions, dtype, file, rows FROM models WHERE name = ? AND prefix = ?",
@@ -173,10 +166,21 @@ class SqliteVectors:
 
     def _check_width(self, embedder: Embedder, model: _Model, width: int) -> None:
         if width != model.file.dimensions:
-            self._wrong_width(embedder, model.file.dimensions, width)
+            raise _wrong_width(embedder, model.file.dimensions, width)
 
-    def _wrong_width(self, embedder: Embedder, known: int, width: int) -> None:
-        raise InputError(
-            f"{embedder.name}: {width} dimensions, but the index has {known} under this name",
-            "give another version of the model another name",
-        )
+
+def nearest(loaded: Loaded, embedder: Embedder, vector: Matrix, limit: int) -> list[tuple[int, float]]:
+    """The chunks whose vectors are nearest to ``vector``, nearest first. Raises InputError for another width."""
+    if not len(loaded.chunks):
+        return []
+    if len(vector) != loaded.rows.shape[1]:
+        raise _wrong_width(embedder, loaded.rows.shape[1], len(vector))
+    scores = similarities(loaded.rows, vector)[loaded.places]
+    return [(int(loaded.chunks[place]), float(scores[place])) for place in best(scores, limit)]
+
+
+def _wrong_width(embedder: Embedder, known: int, width: int) -> InputError:
+    return InputError(
+        f"{embedder.name}: {width} dimensions, but the index has {known} under this name",
+        "give another version of the model another name",
+    )

@@ -63,6 +63,11 @@ class StoredChunk:
     """Start, end and page of each sentence in ``text``."""
 
     @property
+    def indexed(self) -> str:
+        """What was embedded, and what a reranker reads."""
+        return f"{self.header}\n{self.text}" if self.header else self.text
+
+    @property
     def where(self) -> str:
         """``p. 3``, ``pp. 3-4`` or ``row 12``; "" for a file without pages that is one paper."""
         last = max((page for *_, page in self.sentences), default=0)
@@ -117,6 +122,10 @@ class Store(Protocol):
 
     def chunks(self, ids: Sequence[int]) -> list[StoredChunk]:
         """Chunks in the order of their ids given; those that have gone meanwhile are left out."""
+        ...
+
+    def missing(self, embedder: Embedder) -> int:
+        """How much content the embedder has not seen yet."""
         ...
 
     def without_vectors(self, embedder: Embedder, limit: int) -> list[tuple[str, str]]:

@@ -32,6 +32,14 @@ class Embedder:
     passage_prefix: str = ""
     """What the model wants before a passage, such as ``search_document: ``."""
     query_prefix: str = ""
+    close: Callable[[], None] = lambda: None
+    """Frees what the model holds."""
+
+    def __enter__(self) -> Embedder:
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        self.close()
 
     def passages(self, texts: Sequence[str]) -> Matrix:
         """Unit vectors of passages. Raises ModelError where the model does not return what it should."""

@@ -1,8 +1,9 @@
 """Expanders: one query in, its lines out, by the contract that the model speaks.
 
-Both ask once, take out what is not worth searching with (``filters.py``), and ask once more for a type that is then
-missing. A model tuned for ``expand@1`` is not asked in words but made to go on: its answer so far and the beginning of
-the missing line stand in the prompt, for a ``lex`` line with the keywords of the query and every name in it.
+Both ask, take out what is not worth searching with (``filters.py``), and ask once more for a type that is then missing. A
+small model's registry entry may allow several drafts: another is asked for as long as one has faults (``choice.py``). A
+model tuned for ``expand@1`` is not asked in words but made to go on: its answer so far and the beginning of the missing
+line stand in the prompt, for a ``lex`` line with the keywords of the query and every name in it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from harness.errors import ModelError, ModelUnavailable
 from harness.jobs.runner import Cancelled
 from harness.models.base import Message, Model, Options, Reply, Request
 from skills.expand import chat_prompt, prompt
+from skills.expand.choice import faults, lost_keywords
 from skills.expand.expansion import TYPES, Line, one_line, parse_expansion, render
 from skills.expand.filters import REASONS, Filtered, Removed, counts, filter_lines
 from skills.expand.prompt import Query
@@ -26,6 +28,8 @@ TEMPLATE_TOKENS = 96
 """What a chat template adds to two or four messages, generously."""
 SAMPLING = Options(temperature=0.7, top_p=0.8, top_k=20)
 """For another expansion than the likeliest: the values that upstream's runtime has."""
+MOST_DRAFTS = 8
+"""More would cost more than they bring."""
 SHOWN = 200
 """Characters of a line that a complaint repeats."""
 
@@ -57,9 +61,11 @@ class Expander(ABC):
     output_tokens: int
     """What its output may take at most, and what a chat template adds."""
 
-    def __init__(self, model: Model, options: Options) -> None:
+    def __init__(self, model: Model, options: Options, drafts: int = 1) -> None:
         self._model = model
         self._options = options
+        self.drafts = drafts
+        """Answers to a query at most, of which the best is taken (``choice.py``)."""
 
     def expand(self, query: Query, cancel: threading.Event | None = None) -> Draft:
         """Expand one query. Raises ModelError (ModelUnavailable where a retry may help), Cancelled."""
@@ -72,10 +78,9 @@ class Expander(ABC):
             replies.append(reply)
             return reply
 
-        lines, removed = self.first(query, ask)
-        kept = filter_lines(query, lines)
-        if missing := [kind for kind in query.types if kind not in kept.types]:
-            more, bad = self.more(query, missing, kept, ask, replies[0].text)
+        kept, removed, answer = self.best(query, ask, replies)
+        if missing := self.missing(query, kept):
+            more, bad = self.more(query, missing, kept, ask, answer)
             removed += [*bad, *(one for one in kept.removed if one.why != "entity")]
             kept = filter_lines(query, [*kept.lines, *kept.nameless, *more])
         removed += kept.removed
@@ -90,13 +95,31 @@ class Expander(ABC):
             context_used=max(reply.prompt_tokens + reply.completion_tokens for reply in replies),
         )
 
+    def best(self, query: Query, ask: Ask, replies: Sequence[Reply]) -> tuple[Filtered, list[Removed], str]:
+        """The draft with the least faults, what of it could not be read, and its text; asking ends at one without any."""
+        found: tuple[int, Filtered, list[Removed], str] | None = None
+        for number in range(self.drafts):
+            lines, unread = self.first(query, ask, number)
+            kept = filter_lines(query, lines)
+            wrong = faults(query, kept, len(unread))
+            if found is None or wrong < found[0]:
+                found = wrong, kept, unread, replies[-1].text
+            if not wrong:
+                break
+        assert found is not None
+        return found[1:]
+
+    def missing(self, query: Query, kept: Filtered) -> list[str]:
+        """The types that are asked for again: those without a line."""
+        return [kind for kind in query.types if kind not in kept.types]
+
     @abstractmethod
     def longest_prompt(self, query: Query) -> str:
         """The text of the largest request for this query, but for what the model wrote itself."""
 
     @abstractmethod
-    def first(self, query: Query, ask: Ask) -> Found:
-        """The answer."""
+    def first(self, query: Query, ask: Ask, number: int = 0) -> Found:
+        """The answer; ``number`` counts the drafts of one query."""
 
     @abstractmethod
     def more(self, query: Query, missing: Sequence[str], kept: Filtered, ask: Ask, answer: str) -> Found:
@@ -113,9 +136,13 @@ class LinesExpander(Expander):
         """The prompt; what is written after it counts as output."""
         return prompt.render_prompt(query)
 
-    def first(self, query: Query, ask: Ask) -> Found:
-        """The answer; where it ends at the limit of tokens, its last line is only a part of one."""
-        options = replace(self._options, max_tokens=prompt.OUTPUT_TOKENS, stop=prompt.STOPS)
+    def first(self, query: Query, ask: Ask, number: int = 0) -> Found:
+        """The answer; where it ends at the limit of tokens, its last line is only a part of one.
+
+        The first is as the user asked, the others are sampled, each with dice of its own.
+        """
+        how = replace(SAMPLING, seed=self._options.seed + number) if number else self._options
+        options = replace(how, max_tokens=prompt.OUTPUT_TOKENS, stop=prompt.STOPS)
         reply = ask(Request(prompt=prompt.render_prompt(query), grammar=prompt.grammar(query.types), options=options))
         text, cut = reply.text, ""
         if reply.finish == "length":
@@ -123,6 +150,11 @@ class LinesExpander(Expander):
         lines, malformed = parse_expansion(text)
         removed = [Removed("malformed", line) for line in malformed]
         return lines, [*removed, Removed("cut", one_line(cut))] if cut else removed
+
+    def missing(self, query: Query, kept: Filtered) -> list[str]:
+        """Also lex, where no line holds some keyword of the query: a line that begins with all of them is added."""
+        lost = "lex" in query.types and bool(lost_keywords(query, kept))
+        return [kind for kind in query.types if kind not in kept.types or (kind == "lex" and lost)]
 
     def more(self, query: Query, missing: Sequence[str], kept: Filtered, ask: Ask, answer: str) -> Found:
         """For each type one line, begun for the model: for ``lex`` with the keywords of the query and its names.
@@ -155,7 +187,7 @@ class JsonExpander(Expander):
         """The chat's texts and the schema, which some backends put into the prompt."""
         return "\n".join([*(m.content for m in chat_prompt.messages(query)), json.dumps(chat_prompt.schema(query))])
 
-    def first(self, query: Query, ask: Ask) -> Found:
+    def first(self, query: Query, ask: Ask, number: int = 0) -> Found:
         """The answer to the chat."""
         return self._ask(query, chat_prompt.messages(query), ask)
 
@@ -196,6 +228,15 @@ def complaint(missing: Sequence[str], kept: Filtered) -> str:
     return "\n".join(lines)
 
 
+def drafts_of(model: Model) -> int:
+    """How many drafts the model's registry entry allows (``drafts`` of its ``serving`` table); 1 where it says nothing."""
+    from harness.registry import find
+
+    entry = find(model.info.name) if model.info.contract else None
+    drafts = entry.serving.get("drafts", 1) if entry else 1
+    return drafts if isinstance(drafts, int) and 1 <= drafts <= MOST_DRAFTS else 1
+
+
 def make_expander(model: Model, options: Options, *, lines: bool = False) -> Expander:
     """The expander of the contract that the model speaks; ``lines`` says that one without a contract speaks expand@1.
 
@@ -203,7 +244,7 @@ def make_expander(model: Model, options: Options, *, lines: bool = False) -> Exp
     """
     contract = model.info.contract or (prompt.CONTRACT if lines else chat_prompt.CONTRACT)
     if contract == prompt.CONTRACT:
-        return LinesExpander(model, options)
+        return LinesExpander(model, options, drafts_of(model))
     if contract == chat_prompt.CONTRACT:
         return JsonExpander(model, options)
     raise ModelError(f"{model.info.name} speaks {contract}, which is not known here", "use --model with another model")

@@ -11,7 +11,10 @@ from harness.task import Flag, Task, file_path
 FLAGS = (
     Flag("find", 'show the passages that fit best: words, "phrases", -exclusions', metavar="QUERY"),
     Flag("line", "with --find: a line of an expansion, e.g. --line 'lex: token eviction'", metavar="LINE", repeat=True),
+    Flag("corpus", "with --find: terms that the best passages have in common join the query"),
     Flag("limit", "with --find: how many passages (default 10)", metavar="N"),
+    Flag("embed", "search by meaning, too: an embedding model of Ollama or a .gguf file; none for words alone", "NAME"),
+    Flag("rerank", "with --find: let the chat model judge the best passages, for at most N seconds", metavar="N"),
     Flag("references", "with --find: search lists of references, too"),
     Flag("explain", "with --find: every score of every stage"),
     Flag("list", "what is in the index"),
@@ -30,7 +33,12 @@ class IndexOptions:
 
     find: str = ""
     lines: tuple[str, ...] = ()
+    corpus: bool = False
     limit: int = 10
+    embed: str | None = None
+    """None leaves it to the settings."""
+    rerank: int = 0
+    """Seconds; 0 does without."""
     references: bool = False
     explain: bool = False
     list: bool = False
@@ -67,13 +75,18 @@ def options_of(task: Task) -> IndexOptions:
         raise UsageError(f"--{given[0]} and --{given[1]} are two different things", "give one of them")
     if "find" in flags and not str(flags["find"]).strip():
         raise UsageError("--find has nothing to look for", "give it words")
-    for name in ("line", "limit", "references", "explain"):
+    for name in ("line", "corpus", "limit", "rerank", "references", "explain"):
         if name in flags and "find" not in flags:
             raise UsageError(f"--{name} goes with --find", "add --find QUERY")
+    if "embed" in flags and given and "find" not in flags:
+        raise UsageError(f"--embed does not go with --{given[0]}", "give it with files or with --find")
     return IndexOptions(
         find=str(flags.get("find", "")),
         lines=many("line"),
+        corpus=bool(flags.get("corpus", False)),
         limit=number("limit", 10),
+        embed=str(flags["embed"]).strip() if "embed" in flags else None,
+        rerank=number("rerank", 1) if "rerank" in flags else 0,
         references=bool(flags.get("references", False)),
         explain=bool(flags.get("explain", False)),
         list=bool(flags.get("list", False)),

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import Exit, InputError, UsageError
+from harness.errors import Exit, InputError, MarginaliaError, UsageError
+from harness.search.indexing import paths_in
 from harness.skills import Outcome
-from harness.task import Task, file_path, split_words
+from harness.task import Task
 from skills.index.options import FLAGS, IndexOptions, options_of
 
 if TYPE_CHECKING:
     from harness.context import Context
     from harness.search.index import Result
+    from harness.search.search import Found, Line, Plan
     from harness.search.sqlite_store import SqliteStore
     from harness.search.store import IndexedFile
 
 __all__ = ["FLAGS", "run"]
 
-LOCK_SECONDS = 5.0
-"""How long another process may be indexing before this one gives up."""
 _SHOWN = 300
 """Characters of a passage that are shown to people; machines get all of it."""
 
@@ -36,85 +36,51 @@ def run(task: Task, context: Context) -> Outcome:
 
     with SqliteStore(index_path()) as store:
         if options.find:
-            return find(store, paths, options)
+            return find(store, paths, options, context)
         if options.forget:
             return forget(store, options.forget)
         if options.list:
             return listed(list(store.files().values()))
-        if not paths:
+        if not paths and not options.embed:
             raise UsageError("/index: nothing to index", "for example /index papers/, or /index --list")
         return index(store, paths, options, context)
 
 
-def paths_in(text: str) -> list[Path]:
-    """The paths in the input: all of it where that exists, else word by word; patterns are expanded."""
-    if not text:
-        return []
-    whole = file_path(text) if "\n" not in text else None
-    if whole is not None and whole.exists():
-        return [whole]
-    found: list[Path] = []
-    for word in split_words(text):
-        path = file_path(word)
-        if path.exists() or not any(sign in word for sign in "*?["):
-            found.append(path)
-            continue
-        import glob
-
-        matches = sorted(Path(name) for name in glob.glob(str(path), recursive=True))
-        if not matches:
-            raise InputError(f"no file matches {word}", "check the pattern")
-        found += matches
-    return found
-
-
 def index(store: SqliteStore, paths: Sequence[Path], options: IndexOptions, context: Context) -> Outcome:
-    """Bring the index up to date with files and folders."""
-    import os
-
-    from harness.jobs.progress import Progress
+    """Bring the index up to date with files and folders, and with the embedding model, if there is one."""
     from harness.locks import locked
-    from harness.search.index import Options, find_files, update
+    from harness.search.index import Options
+    from harness.search.indexing import LOCK_SECONDS, bring_up_to_date, usual_workers
     from harness.search.pdf_process import Limits
 
-    workers = context.settings.workers or min(4, os.cpu_count() or 1)
     reading = Options(
         passwords=options.passwords,
         columns=dict(options.columns),
         limits=Limits(options.pages, options.seconds),
-        workers=workers,
+        workers=usual_workers(context.settings.workers),
         fresh=options.fresh,
     )
-
-    def tell(result: Result) -> None:
-        progress.advance(failed=result.status == "failed", cached=result.status == "unchanged")
-        for line in remarks(result):
-            context.console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-    total = len(find_files(paths))
-    if not total:
-        context.console.print("no file there can be read", markup=False, highlight=False)
-    with (
-        locked(store.path.with_suffix(".lock"), seconds=LOCK_SECONDS),
-        Progress(context.console, total, "files") as progress,
-    ):
-        results = update(store, paths, reading, tell)
-        store.compact()
+    results = bring_up_to_date(store, paths, reading, context.console) if paths else []
+    with locked(store.path.with_suffix(".lock"), seconds=LOCK_SECONDS):
+        embedded = embed(store, options, context)
     failed = sum(result.status == "failed" for result in results)
     return Outcome(
-        text=summary(results),
+        text="; ".join([*([summary(results)] if paths else []), *embedded]),
         records=[file_record(result.file, result.status, result.notes) for result in results],
         exit=Exit.FAILED if failed else Exit.DONE,
         details={"files": len(results), "failed": failed},
     )
 
 
-def remarks(result: Result) -> list[str]:
-    """What the user should know of a file: why it failed, what was left out of it."""
-    if result.status == "failed":
-        return [result.file.error]
-    name = Path(result.file.path).name
-    return [note if name in note else f"{name}: {note}" for note in result.notes]
+def embed(store: SqliteStore, options: IndexOptions, context: Context) -> list[str]:
+    """Embed what is new to the embedding model; what there is to say of it, nothing where there is no model."""
+    from harness.search.embedders import embed_new, embedder_name, open_embedder
+
+    name = embedder_name(options.embed, context.settings)
+    if not name:
+        return []
+    with open_embedder(name, context) as embedder:
+        return [f"embedded {embed_new(store, embedder, context.console)} passages"]
 
 
 def summary(results: Sequence[Result]) -> str:
@@ -159,14 +125,20 @@ def forget(store: SqliteStore, path: Path) -> Outcome:
     return Outcome(text=f"forgot {len(gone)} files, {sum(file.chunks for file in gone)} chunks", records=records)
 
 
-def find(store: SqliteStore, paths: Sequence[Path], options: IndexOptions) -> Outcome:
+def find(store: SqliteStore, paths: Sequence[Path], options: IndexOptions, context: Context) -> Outcome:
     """The best passages for a query, in all of the index or in some files."""
-    from harness.search.search import Plan, explain, parse_line, record, search
+    from harness.search.feedback import Feedback
+    from harness.search.rerank import TOP, rerank
+    from harness.search.search import Plan, explain, parse_line, record
     from harness.search.store import Scope
 
     files = tuple(str(path.resolve()) for path in paths) if paths else None
-    plan = Plan(limit=options.limit, scope=Scope(files, options.references))
-    found = search(store, options.find, lines=[parse_line(line) for line in options.lines], plan=plan)
+    scope, feedback = Scope(files, options.references), Feedback() if options.corpus else None
+    plan = Plan(limit=max(options.limit, TOP * bool(options.rerank)), scope=scope, feedback=feedback)
+    found = look_up(store, options, [parse_line(line) for line in options.lines], plan, context)
+    if options.rerank:
+        model = context.open_model("index", general=True)
+        found = rerank(found, options.find, model, seconds=options.rerank, limit=options.limit)
     if not found.hits:
         where = "these files" if paths else "the index"
         raise InputError(f"no passage in {where} has what was asked for", "see what is indexed: /index --list")
@@ -186,3 +158,23 @@ def find(store: SqliteStore, paths: Sequence[Path], options: IndexOptions) -> Ou
         lines += list(found.notes)
     records = [record(hit, number, options.explain) for number, hit in enumerate(found.hits, 1)]
     return Outcome(text="\n".join(lines).rstrip(), records=records)
+
+
+def look_up(store: SqliteStore, options: IndexOptions, lines: Sequence[Line], plan: Plan, context: Context) -> Found:
+    """Search by words and, with an embedding model, by meaning. One of the settings that cannot run is only a remark."""
+    from harness.search.embedders import embedder_name, open_embedder
+    from harness.search.search import search
+
+    if name := embedder_name(options.embed, context.settings):
+        try:
+            with open_embedder(name, context) as embedder:
+                found = search(store, options.find, lines=lines, embedder=embedder, plan=plan)
+                if missing := store.missing(embedder):
+                    note = f"{missing} passages have no vector of this model yet: /index --embed {name}"
+                    found = replace(found, notes=(*found.notes, note))
+                return found
+        except MarginaliaError as error:
+            if options.embed:
+                raise
+            context.console.print(f"searched by words alone: {error}", markup=False, highlight=False, soft_wrap=True)
+    return search(store, options.find, lines=lines, plan=plan)
