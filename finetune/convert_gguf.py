@@ -6,16 +6,28 @@ Needs ``config.json``, ``model.safetensors`` (or shards), ``tokenizer.json``; ta
 ``generation_config.json`` and ``chat_template.jinja`` into account. Tensors are read and written in slices, so memory
 stays at some tens of megabytes whatever the model's size. The same folder gives the same bytes. Export weights that were
 trained in float32 as f16: bf16 rounds them and flips near-ties.
+
+    python finetune/convert_gguf.py --size 1.7B
+    python finetune/convert_gguf.py --base Qwen/Qwen3-1.7B --sft RUN --grpo RUN --output FOLDER --types q4_K_M,q8_0
+
+merge base, SFT adapter and GRPO adapter of /expand's model in this order and write one GGUF a type
+(qmd-query-expansion-1.7B-q4_k_m.gguf). ``--size`` takes what finetune/configs/qmd-sft.yaml and qmd-grpo.yaml made; base and
+adapters may also be names on the Hugging Face hub. ``--dry-run`` says what would be read and written.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
+
+if __name__ == "__main__":  # run as a file, Python looks for modules beside it, not in the checkout
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from finetune.gguf_arch import (
     EMBEDDING,
@@ -34,8 +46,8 @@ from finetune.gguf_vocab import Vocabulary, read_vocabulary
 from finetune.hf_checkpoint import StoredTensor, read_json, read_tensors
 from finetune.progress import counting
 from finetune.quantise import OutType, as_outtype, file_type, shares_values, storage_types
-from harness.arguments import guarded
-from harness.errors import InputError
+from harness.arguments import Parser, guarded
+from harness.errors import InputError, UsageError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -155,25 +167,72 @@ def convert(
 
 @guarded
 def main(argv: list[str] | None = None) -> int:
-    """Exit 0 when the file is written, else the error's own code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="Hugging Face model folder")
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--outtype", default="f16", metavar="TYPE", help=", ".join(get_args(OutType)))
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
-    args = parser.parse_args(argv)
+    """Exit 0 when every file is written, else the error's own code."""
+    args = parser().parse_args(argv)
+    if args.folder is None:
+        return write_release(args)
+    if args.size or args.base or args.output or args.types or args.dry_run:
+        raise UsageError("a folder is converted as it is", "give either a folder with --out, or --size or --base")
+    if args.out is None:
+        raise UsageError("--out is missing", "name the GGUF file")
     outtype = as_outtype(args.outtype)
     with counting(None, "tensors") as on_tensor:
-        out = convert(
-            args.folder,
-            args.out,
-            outtype,
-            threads=args.threads,
-            say=lambda line: print(line, file=sys.stderr),
-            on_tensor=on_tensor,
-        )
-    print(f"{out}: {out.stat().st_size / 1e6:.1f} MB", file=sys.stderr)
+        out = convert(args.folder, args.out, outtype, threads=args.threads, say=_say, on_tensor=on_tensor)
+    _say(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
     return 0
+
+
+def parser() -> Parser:
+    """The command line."""
+    top = Parser(prog="python finetune/convert_gguf.py", description=__doc__)
+    top.add_argument("folder", type=Path, nargs="?", help="Hugging Face model folder")
+    top.add_argument("--out", type=Path, metavar="FILE", help="the GGUF file of a folder")
+    top.add_argument("--outtype", default="f16", metavar="TYPE", help=", ".join(get_args(OutType)))
+    top.add_argument("--threads", type=int, default=os.cpu_count() or 1, metavar="N")
+    many = top.add_argument_group("the files of /expand's model")
+    many.add_argument("--size", choices=("1.7B", "4B"), help="base, adapters and output of this size")
+    many.add_argument("--base", metavar="REF", help="base in 16 or 32 bits: a folder, or a name on the hub")
+    many.add_argument("--sft", metavar="REF", help="run or adapter that is merged first")
+    many.add_argument("--grpo", metavar="REF", help="run or adapter that is merged second")
+    many.add_argument("--output", metavar="FOLDER", help="where the files go")
+    many.add_argument("--types", metavar="A,B", help="what to write (default: f16,q4_K_M,q5_K_M,q8_0)")
+    many.add_argument("--offline", action="store_true", help="nothing is fetched")
+    many.add_argument("--dry-run", action="store_true", help="say what would be read and written, and stop")
+    return top
+
+
+def write_release(args: argparse.Namespace) -> int:
+    """``--size``, or ``--base`` with what goes on it: one GGUF a type. Raises UsageError, InputError, Offline."""
+    from finetune import gguf_release as made
+    from finetune.sft.base import fetch, find, offline
+
+    if not (args.size or args.base):
+        raise UsageError("nothing to convert", "give a folder with --out, or --size, or --base and --output")
+    usual = made.PRESETS[args.size] if args.size else made.Parts("")
+    given = {name: value for name in ("base", "sft", "grpo", "output") if (value := getattr(args, name))}
+    parts = replace(usual, **given)
+    if not parts.output:
+        raise UsageError("--output is missing", "name the folder that the files go to")
+    types = [as_outtype(name.strip()) for name in args.types.split(",")] if args.types else list(made.TYPES)
+    out, is_offline = Path(parts.output), offline(args.offline)
+    names = [made.file_name(parts.size, kind) for kind in types]
+    if args.dry_run:
+        print(json.dumps({**asdict(parts), "types": types, "files": [str(out / name) for name in names]}, indent=1))
+        return 0
+    base = fetch(find(parts.base), is_offline=is_offline).folder
+    assert base is not None  # what was fetched lies somewhere
+    adapters = [made.adapter_folder(name, is_offline=is_offline) for name in parts.adapters]
+    with counting(None, "tensors") as on_tensor:
+        files = made.release(
+            base, adapters, out, size=parts.size, types=types, threads=args.threads, say=_say, on_tensor=on_tensor
+        )
+    for file in files:
+        _say(f"{file}: {file.stat().st_size / 1e6:.1f} MB")
+    return 0
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)
 
 
 if __name__ == "__main__":

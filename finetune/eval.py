@@ -2,12 +2,13 @@
 
     python finetune/eval.py annotate --models nanda-annotator:mini,qwen3:4b,finetune_output/run/adapter \\
         --gold mine.csv -o scores.json --plot scores.svg
+    python finetune/eval.py expand --model qmd-expand:mini --sft-model finetune_output/sft/adapter -o scores.json
 
 ``annotate`` compares annotators on labels of your own: F1 per move with 95% intervals (bootstrap over papers) and paired
 differences to the first model, how evenly they apply the moves (all of them, in order, in like depth), papers a minute
 and peak memory. A model is a registry name, an Ollama tag, a GGUF file, or a folder: of save_pretrained, or a PEFT
 adapter. Gold is CSV as /annotate writes it, with the labels corrected, or JSON lines (gold rows, decisions of /annotate
---review).
+--review). ``expand`` scores expansions of queries (``eval.py expand --help``).
 
 Answers are kept: a run that was killed goes on where it stopped. Exit 0 done, 1 a model could not be scored, 2 wrong usage,
 3 no model can run here.
@@ -68,6 +69,9 @@ def parser() -> Parser:
     task.add_argument("--offline", action="store_true", default=None, help="nothing leaves this machine")
     task.add_argument("--rounds", type=int, default=2000, metavar="N", help="bootstrap resamples (default 2000)")
     task.add_argument("--seed", type=int, default=0, help="of the bootstrap (default 0)")
+    from finetune.evaluation import expansion
+
+    expansion.add_to(tasks)
     return top
 
 

@@ -27,6 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = Parser(prog="python finetune/finetune_annotate.py", description=__doc__)
     parser.add_argument("--config", type=Path, default=CONFIG, help=f"default: finetune/configs/{CONFIG.name}")
     train.add_options(parser)
+    parser.set_defaults(verb="sft")
     try:
         args = parser.parse_args(argv)
     except UsageError as error:

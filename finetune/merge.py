@@ -59,10 +59,10 @@ def merge(
 ) -> Path:
     """Write the merged model into the folder ``out`` (built beside it, then renamed) and return ``out``.
 
-    ``run`` holds ``adapter/`` and, where the trainer wrote it, ``lineage.json`` whose ``base`` is compared with the hash
-    of the base's weights. Raises InputError; ``out`` is then as it was.
+    ``run`` holds ``adapter/``, or is an adapter itself. Where the trainer wrote ``lineage.json``, its ``base`` is compared
+    with the hash of the base's weights. Raises InputError; ``out`` is then as it was.
     """
-    adapter = read_adapter(run / "adapter")
+    adapter = read_adapter(run / "adapter" if (run / "adapter").is_dir() else run)
     config = read_json(base / "config.json")
     if config.get("quantization_config"):
         raise InputError(f"{base}: its weights are quantised", "give the base in 16 or 32 bits that it was made from")

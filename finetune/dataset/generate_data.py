@@ -11,12 +11,10 @@ Every answer is kept in the journal: a run that was stopped goes on where it sto
 from __future__ import annotations
 
 import sys
-import threading
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if __name__ == "__main__":  # run as a file, Python looks for modules beside it, not in the checkout
     sys.path[0] = str(Path(__file__).resolve().parent.parent.parent)
@@ -24,13 +22,12 @@ if __name__ == "__main__":  # run as a file, Python looks for modules beside it,
 from finetune.dataset import invent
 from finetune.dataset.expansion_cli import GENERATED, check_out, command, gives_output
 from finetune.dataset.expansion_schema import Example, load_examples, stem_of, write_examples
+from finetune.dataset.studio import Cost, Studio
 from harness.arguments import guarded
 from harness.errors import Exit, InputError, MarginaliaError, UsageError
 
 if TYPE_CHECKING:
-    from harness.jobs.journal import Journal
-    from harness.jobs.runner import Item
-    from harness.models.base import Message, Model, Reply, Request
+    from harness.models.base import Model
 
 KIND = "expand-data"
 TEMPERATURE, TOP_P = 0.8, 0.95
@@ -41,89 +38,6 @@ OVERHEAD = 200
 """Tokens that chat templates and schemas add, generously."""
 
 Tell = Callable[[str], None]
-
-
-@dataclass
-class Cost:
-    """What was asked and what it took."""
-
-    requests: int = 0
-    cached: int = 0
-    prompt: int = 0
-    completion: int = 0
-    failed: dict[str, int] = field(default_factory=dict)
-    """Requests without a usable answer, by reason."""
-
-    def fail(self, reason: str) -> None:
-        """Count one."""
-        self.failed[reason] = self.failed.get(reason, 0) + 1
-
-    def line(self, price: Sequence[float] | None) -> str:
-        """For people; ``price`` is dollars for a million prompt and completion tokens."""
-        said = f"{self.requests} requests: {self.prompt:,} prompt and {self.completion:,} completion tokens"
-        if price:
-            said += f", ${(self.prompt * price[0] + self.completion * price[1]) / 1e6:.4f}"
-        return f"{said}; {self.cached} answers from the journal"
-
-
-@dataclass
-class Studio:
-    """A model at work: asks in batches, through the journal."""
-
-    model: Model
-    journal: Journal
-    workers: int
-    seed: int
-    console: Any
-    cost: Cost = field(default_factory=Cost)
-
-    def ask(self, requests: Sequence[tuple[str, Request]], noun: str) -> list[str | None]:
-        """The text of each request's answer (with what names it in the journal), None where there is none."""
-        from harness.jobs.journal import key_of
-        from harness.jobs.progress import Progress
-        from harness.jobs.runner import Item, run_batch
-
-        info = self.model.info
-        found: list[str | None] = [None] * len(requests)
-        items = [
-            Item(
-                number,
-                key_of(KIND, name, info.name, info.digest, request.messages, request.options, request.schema),
-                request,
-            )
-            for number, (name, request) in enumerate(requests)
-        ]
-
-        def on_done(number: int, outcome: dict[str, Any] | MarginaliaError, cached: bool) -> None:
-            progress.advance(failed=not isinstance(outcome, dict), cached=cached)
-            if not isinstance(outcome, dict):
-                self.cost.fail(outcome.message)
-                return
-            found[number] = outcome["text"]
-            self.cost.cached += cached
-            if not cached:
-                self.cost.requests += 1
-                self.cost.prompt += outcome["prompt_tokens"]
-                self.cost.completion += outcome["completion_tokens"]
-
-        with Progress(self.console, len(items), noun) as progress:
-            run_batch(items, self._work, journal=self.journal, workers=self.workers, on_done=on_done, kind=KIND)
-        return found
-
-    def _work(self, item: Item, cancel: threading.Event) -> dict[str, Any]:
-        from harness.jobs.runner import Cancelled
-
-        reply: Reply = self.model.generate(item.payload, cancel=cancel)
-        if reply.finish == "cancelled":
-            raise Cancelled
-        return {"text": reply.text, "prompt_tokens": reply.prompt_tokens, "completion_tokens": reply.completion_tokens}
-
-    def request(self, messages: Sequence[Message], schema: dict[str, Any], tokens: int, number: int) -> Request:
-        """One request; its seed is its number's."""
-        from harness.models.base import Options, Request
-
-        options = Options(tokens, temperature=TEMPERATURE, top_p=TOP_P, seed=self.seed + number, think=False)
-        return Request(messages=tuple(messages), schema=schema, options=options)
 
 
 def invented(studio: Studio, start: int, count: int) -> list[tuple[str, str]]:
@@ -220,7 +134,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         _reserve(model, [query for query, _ in queries])
         with Journal(home() / "journal.db") as journal:
-            studio = Studio(model, journal, settings.workers or model.slots, args.seed, console)
+            workers = settings.workers or model.slots
+            studio = Studio(model, journal, workers, args.seed, console, KIND, TEMPERATURE, TOP_P)
             if args.queries:
                 wanted = queries[: args.count] if args.count else queries
                 found = list(expanded(studio, wanted, choice.name))

@@ -14,12 +14,14 @@ from harness.errors import InputError
 from harness.models.base import Model
 from harness.registry_entry import Entry
 from skills.annotate import mark, prompt
+from skills.expand import chat_prompt as expand_chat
+from skills.expand import prompt as expand_prompt
 
 if TYPE_CHECKING:
     from harness.models.resolve import Choice
 
 Kind = Literal["model", "marker", "adapter"]
-CONTRACTS = (mark.CONTRACT, prompt.QUOTE, prompt.PROSE)
+CONTRACTS = (mark.CONTRACT, prompt.QUOTE, prompt.PROSE, expand_prompt.CONTRACT, expand_chat.CONTRACT)
 _NEAR = 3
 """How many folders upwards a run's own notes (contract, thresholds) may lie: OUT/model, OUT/checkpoint-300/adapter."""
 
@@ -35,8 +37,8 @@ class Opened:
     """Thresholds and calibration, as a registry entry's ``serving`` table."""
 
 
-def open_model(spec: str, settings: Settings, *, contract: str = "") -> Opened:
-    """Open what ``spec`` names. ``contract`` holds for models that do not say which one they speak.
+def open_model(spec: str, settings: Settings, *, contract: str = "", task: str = "annotate") -> Opened:
+    """Open what ``spec`` names for a task. ``contract`` holds for models that do not say which one they speak.
 
     Raises InputError for a folder that is no model, NoModelError and ModelError where it cannot run here.
     """
@@ -47,7 +49,7 @@ def open_model(spec: str, settings: Settings, *, contract: str = "") -> Opened:
         return _open_folder(path, spec, settings, contract)
     from harness.models.resolve import open_choice, resolve
 
-    choice = resolve("annotate", replace(settings, model=spec), allow_general=True)
+    choice = resolve(task, replace(settings, model=spec), allow_general=True)
     if choice.entry is None and choice.path is not None:
         return _open_file(choice, spec, settings, contract)
     serving = choice.entry.serving if choice.entry else {}

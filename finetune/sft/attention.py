@@ -87,6 +87,7 @@ def _forward(module: Any, query: Any, key: Any, value: Any, attention_mask: Any,
 
         attended: tuple[Any, None] = sdpa_attention_forward(module, query, key, value, attention_mask, **options)
         return attended
+    query, key = query.to(value.dtype), key.to(value.dtype)  # a norm with 32-bit weights leaves 32 bits under autocast
     scale = options.get("scaling") or query.shape[-1] ** -0.5
     return attend(query, key, value, scale).transpose(1, 2).contiguous(), None
 

@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from finetune.hf_checkpoint import read_json
+from finetune.run_config import RunConfig, changed, plain
 from finetune.sft.base import digest
-from finetune.sft.config import SftConfig, changed, plain
 from harness.errors import InputError
 from harness.outputs import atomic_write
 
@@ -21,7 +21,7 @@ MANIFEST = "manifest.json"
 _NAME = re.compile(r"checkpoint-(\d+)")
 
 
-def seal(folder: Path, config: SftConfig, lineage: Mapping[str, str], spent: Mapping[str, float]) -> None:
+def seal(folder: Path, config: RunConfig, lineage: Mapping[str, str], spent: Mapping[str, float]) -> None:
     """Write the manifest of a finished checkpoint; ``spent`` is what the run has used so far (seconds, tokens)."""
     files = {path.name: digest(path) for path in sorted(folder.iterdir()) if path.is_file() and path.name != MANIFEST}
     manifest = {"files": files, "config": plain(config), "lineage": dict(lineage), "spent": dict(spent)}
@@ -53,7 +53,7 @@ def all_in(out: Path) -> list[Path]:
 
 
 def choose(
-    out: Path, wanted: str, config: SftConfig, lineage: Mapping[str, str], say: Callable[[str], None]
+    out: Path, wanted: str, config: RunConfig, lineage: Mapping[str, str], say: Callable[[str], None]
 ) -> Path | None:
     """The checkpoint to go on from: none for ``""``, the newest sound one for ``auto``, else the folder that is named.
 
@@ -86,7 +86,7 @@ def _named(folder: Path, out: Path) -> Path:
     return folder
 
 
-def _check_same_run(folder: Path, config: SftConfig, lineage: Mapping[str, str]) -> None:
+def _check_same_run(folder: Path, config: RunConfig, lineage: Mapping[str, str]) -> None:
     manifest = read_json(folder / MANIFEST)
     for name in ("base", "data"):
         if manifest["lineage"].get(name) != lineage[name]:
@@ -94,7 +94,7 @@ def _check_same_run(folder: Path, config: SftConfig, lineage: Mapping[str, str])
             raise InputError(
                 f"{folder}: belongs to {what}", "give what it was trained with, or start anew in another --out"
             )
-    if names := changed(config, manifest["config"]):
+    if names := changed(config, manifest["config"], config.may_change):
         then = ", ".join(f"{name} was {manifest['config'][name]}" for name in names)
         raise InputError(f"{folder}: belongs to another configuration ({then})", "use that, or start anew in another --out")
 

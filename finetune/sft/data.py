@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from finetune.hf_checkpoint import read_json
 from harness.errors import InputError
 from skills.annotate import mark
+from skills.expand import prompt as expand
 
 END_OF_TURN = "<|im_end|>"
 # ChatML, for bases whose tokenizer has its marks but no template of its own.
@@ -27,6 +28,10 @@ CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
 )
+
+
+TEMPLATES = {expand.CONTRACT: expand.CHAT_TEMPLATE}
+"""Chat templates of contracts that have one of their own, whatever the base's."""
 
 
 @dataclass(frozen=True)
@@ -131,14 +136,16 @@ def read_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 class Encoder:
     """Rows to examples with one tokenizer. The tokenizer of a mark run must hold the mark and label tokens already."""
 
-    def __init__(self, tokenizer: Any, labels: Labels | None, max_length: int) -> None:
+    def __init__(self, tokenizer: Any, labels: Labels | None, max_length: int, contract: str = "") -> None:
         self.tokenizer, self.max_length = tokenizer, max_length
         self.label_ids: dict[str, int] = {}
         if labels is not None:
             self.mark_id = tokenizer.convert_tokens_to_ids(mark.MARK)
             self.label_ids = {token: tokenizer.convert_tokens_to_ids(token) for token in labels.tokens}
             return
-        if not tokenizer.chat_template:
+        if contract in TEMPLATES:
+            tokenizer.chat_template = TEMPLATES[contract]
+        elif not tokenizer.chat_template:
             if tokenizer.convert_tokens_to_ids("<|im_start|>") in (None, tokenizer.unk_token_id):
                 raise InputError("the base's tokenizer has no chat template", "take an instruct model, or contract mark@1")
             tokenizer.chat_template = CHATML

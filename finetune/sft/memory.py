@@ -32,6 +32,7 @@ class Sizes:
     other: int
     """Embeddings, output layer, norms."""
     adapter: int
+    """Trained values, new tokens apart: those of the adapter, or all."""
     rows: int
     """Trained values in the rows of new tokens."""
     largest: int
@@ -71,10 +72,12 @@ def measure(shape: Mapping[str, Any], config: SftConfig, new_tokens: int = 0) ->
     linear = sum(m.weight.numel() for m in linears.values())
     layers = described.num_hidden_layers
     head_dim = getattr(described, "head_dim", None) or described.hidden_size // described.num_attention_heads
+    total = sum(p.numel() for p in model.parameters())
+    adapter = sum(config.lora_r * (m.in_features + m.out_features) for m in adapted)
     return Sizes(
         linear=linear,
-        other=sum(p.numel() for p in model.parameters()) - linear + new_tokens * described.hidden_size,
-        adapter=sum(config.lora_r * (m.in_features + m.out_features) for m in adapted),
+        other=total - linear + new_tokens * described.hidden_size,
+        adapter=total if config.tuning == "full" else adapter,
         rows=new_tokens * described.hidden_size * (1 if described.tie_word_embeddings else 2),
         largest=max(m.weight.numel() for m in linears.values()),
         layers=layers,
@@ -104,10 +107,11 @@ def estimate(sizes: Sizes, config: SftConfig, device: str, precision: str, token
     trainable = sizes.adapter + sizes.rows
     blocks = block_bytes(sizes, width, config.lora_dropout > 0)
     kept = sizes.layers * sizes.hidden * width + blocks if config.gradient_checkpointing else sizes.layers * blocks
+    base = 0.0 if config.tuning == "full" else sizes.linear * ((0.5 + scale) if quantised else width) + sizes.other * width
     return {
-        "base weights": sizes.linear * ((0.5 + scale) if quantised else width) + sizes.other * width,
+        "base weights": base,
         "one layer, dequantised": sizes.largest * width if quantised else 0.0,
-        "adapter": trainable * 4.0,
+        config.product: trainable * 4.0,
         "gradients": trainable * 4.0,
         "optimizer": trainable * 8.0,
         "activations": float(tokens * kept),

@@ -96,7 +96,9 @@ def load_base(folder: Path, config: SftConfig, device: Device) -> Any:
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    options: dict[str, Any] = {"dtype": device.dtype, "local_files_only": True}
+    # Weights that are trained themselves are float32; autocast multiplies them in the precision of the run.
+    dtype = torch.float32 if config.tuning == "full" else device.dtype
+    options: dict[str, Any] = {"dtype": dtype, "local_files_only": True}
     options["attn_implementation"] = choose_attention(config, device)
     if config.quantize == "nf4":
         options["quantization_config"] = BitsAndBytesConfig(
@@ -279,9 +281,13 @@ def build(base: Base, tokenizer: Any, labels: Labels | None, config: SftConfig, 
             raise InputError("use_unsloth: Unsloth needs a CUDA device", "--set use_unsloth=false")
         return load_unsloth(base.folder, config, device)
     model = load_base(base.folder, config, device)
+    if config.tuning == "full" and labels:
+        raise InputError("tuning full: a mark contract is tuned by lora or by finetune/mark_train.py", "--set tuning=lora")
     rows = add_label_rows(model, tokenizer, labels, config.seed) if labels else []
     if config.gradient_checkpointing:
         model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
+    if config.tuning == "full":
+        return model
     tuned = add_adapter(model, config, rows)
     if labels and config.share_labels:
         share_gradients(tuned, labels)

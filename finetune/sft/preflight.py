@@ -104,7 +104,7 @@ def check_fresh(out: Path) -> None:
 
 def restart(out: Path) -> None:
     """Remove what an earlier run left in its folder, and nothing else."""
-    for folder in [*all_in(out), out / "adapter"]:
+    for folder in [*all_in(out), out / "adapter", out / "model"]:
         shutil.rmtree(folder, ignore_errors=True)
     for name in ("metrics.jsonl", "train.json", "lineage.json", "config.yaml", "loss.png"):
         (out / name).unlink(missing_ok=True)

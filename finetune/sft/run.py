@@ -1,7 +1,7 @@
 """One run from its configuration to the output folder.
 
-Writes ``checkpoint-N/``, ``adapter/`` (the best one: PEFT, tokenizer, ``labels.json`` of a mark contract),
-``metrics.jsonl``, ``loss.png``, ``config.yaml``, ``lineage.json`` and, last, ``train.json``.
+Writes ``checkpoint-N/``, ``adapter/`` (the best one: PEFT, tokenizer, ``labels.json`` of a mark contract) or, of a full
+tuning, ``model/``, ``metrics.jsonl``, ``loss.png``, ``config.yaml``, ``lineage.json`` and, last, ``train.json``.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from finetune.run_config import RunConfig, plain
 from finetune.sft import base as bases
 from finetune.sft import checkpoints, preflight, report
-from finetune.sft.config import SftConfig, plain
+from finetune.sft.config import SftConfig
 from finetune.sft.data import DataFolder, Encoder, Split, load_split, open_folder, trained_share
 from harness.errors import InputError
 from harness.outputs import atomic_write
@@ -51,12 +52,12 @@ def prepare(folder: Path, data: DataFolder, config: SftConfig) -> Prepared:
     from finetune.sft.model import load_tokenizer
 
     tokenizer = load_tokenizer(folder, data.labels)
-    encoder = Encoder(tokenizer, data.labels, config.max_length)
+    encoder = Encoder(tokenizer, data.labels, config.max_length, data.contract)
     splits = [load_split(data.file(name), encoder, config.too_long) for name in ("train", "valid")]
     return Prepared(tokenizer, encoder, *splits)
 
 
-def config_text(config: SftConfig) -> str:
+def config_text(config: RunConfig) -> str:
     """The configuration as YAML, every value in it."""
     import yaml
 
@@ -131,7 +132,11 @@ def _train(
         finally:
             watch.close()
         if trainer.is_world_process_zero():
-            save_adapter(trainer.accelerator.unwrap_model(trainer.model), ready.tokenizer, data, out / "adapter", lineage)
+            tuned = trainer.accelerator.unwrap_model(trainer.model)
+            if config.tuning == "full":
+                save_model(tuned, ready.tokenizer, ready.encoder.end_id, out / config.product, lineage)
+            else:
+                save_adapter(tuned, ready.tokenizer, data, out / config.product, lineage)
     if not trainer.is_world_process_zero():
         return {}
     return _finish(config, data, trainer, watch, ready, lineage, start)
@@ -162,6 +167,21 @@ def save_adapter(tuned: Any, tokenizer: Any, data: DataFolder, folder: Path, lin
         shutil.copyfile(data.folder / "labels.json", partial / "labels.json")
     hashes = {name: lineage[name] for name in ("base", "data", "config")}
     write_json(partial / "lineage.json", {**hashes, "adapter": bases.digest(partial / "adapter_model.safetensors")})
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)
+
+
+def save_model(tuned: Any, tokenizer: Any, end_id: int, folder: Path, lineage: Mapping[str, str]) -> None:
+    """Write the folder of a model whose every weight was trained; it ends its answers where the training rows end."""
+    partial = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(partial, ignore_errors=True)
+    tuned.config.use_cache = True
+    tuned.config.eos_token_id = tuned.generation_config.eos_token_id = end_id
+    tuned.save_pretrained(partial)
+    tokenizer.eos_token = tokenizer.convert_ids_to_tokens(end_id)
+    tokenizer.save_pretrained(partial)
+    hashes = {name: lineage[name] for name in ("base", "data", "config")}
+    write_json(partial / "lineage.json", {**hashes, "model": bases.weights_digest(partial)})
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
 
@@ -201,8 +221,8 @@ def _finish(
         "too_long": ready.train.too_long,
         "resumed_from": start.name if start else None,
     }
-    adapter = json.loads((out / "adapter" / "lineage.json").read_text(encoding="utf-8"))
-    write_json(out / "lineage.json", {**lineage, "adapter": adapter["adapter"]})
+    product = json.loads((out / config.product / "lineage.json").read_text(encoding="utf-8"))
+    write_json(out / "lineage.json", {**lineage, config.product: product[config.product]})
     for line in report.summary_lines(history):
         watch.console.print(line)
     if not report.write_png(out / "loss.png", history, f"{out.name}: best at step {best['step']}"):

@@ -1,0 +1,3032 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = [
+#     "accelerate>=1.15",
+#     "datasets>=4",
+#     "peft>=0.21",
+#     "pyyaml>=6",
+#     "torch>=2.6",
+#     "transformers>=5",
+#     "trl>=1.16,<2",
+# ]
+# ///
+# Made by finetune/jobs/build.py out of finetune/jobs/source/grpo.py: change that, then run build.py again.
+# ruff: noqa
+# fmt: off
+# mypy: ignore-errors
+"""GRPO of /expand's model in the cloud, by TRL, on the merged SFT weights, by finetune/configs/qmd-grpo.yaml.
+
+    hf jobs uv run --flavor a10g-large --secrets HF_TOKEN --timeout 4h finetune/jobs/grpo.py
+
+The reward is the product of those that the configuration names (strict: finetune/rewards/strict.py with the training rows
+as its background; qmd: the published rubric). Training does not start where an adversary beats gold, nor with beta 0,
+which lets the model run into whatever the reward forgot (--force does it all the same).
+"""
+
+from __future__ import annotations
+
+import importlib.abc
+import importlib.util
+import sys
+
+MODULES = {
+    'finetune.jobs.files': r'''FILES = {
+    'finetune/configs/qmd-grpo.yaml': r"""# GRPO of /expand's model on Qwen3-1.7B, on the merged SFT weights: python -m finetune.merge --help. Needs a CUDA device.
+base: finetune_output/qmd-1.7B/sft-merged
+data: finetune_output/expansion/train
+out: finetune_output/qmd-1.7B/grpo
+rewards: [strict]
+tuning: lora
+lora_r: 4
+lora_alpha: 8
+lora_targets: [q_proj, v_proj]
+device_map: auto
+
+beta: 0.04
+generations: 4
+prompts: 4
+completion_tokens: 256
+temperature: 1.0
+
+steps: 200
+learning_rate: 5.0e-7
+scheduler: cosine
+warmup_steps: 20
+max_grad_norm: 0.5
+
+save_steps: 50
+eval_steps: 50
+seed: 42
+""",
+    'finetune/configs/qmd-sft.yaml': r"""# /expand's model on Qwen3-1.7B, with the values of QMD's published recipe. Needs a CUDA device.
+base: Qwen/Qwen3-1.7B
+contract: expand@1
+data: finetune_output/expansion/train
+out: finetune_output/qmd-1.7B/sft
+
+quantize: none
+precision: auto
+device_map: auto
+
+lora_r: 16
+lora_alpha: 32
+lora_dropout: 0.0
+lora_targets: [q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj]
+lora_bias: none
+
+batch: 16
+micro_batch: 4
+max_length: 512
+epochs: 5
+learning_rate: 2.0e-4
+scheduler: cosine
+warmup_steps: 0.03
+
+save_steps: 200
+eval_steps: 200
+logging_steps: 10
+report_to: none
+seed: 42
+""",
+    'finetune/evals/queries.txt': r"""# Queries for finetune/eval.py expand, written for this project: none of them may stand in training data.
+# A heading gives the category of the queries below it; /expand reads this file, too, and takes these lines for comments.
+
+# category: technical
+zfs snapshot send incremental over ssh
+mutex versus spinlock in userspace
+graphql n+1 query batching
+webassembly linear memory growth
+postgres partial index on jsonb key
+systemd socket activation for a daemon
+tls session resumption tickets
+erlang supervisor restart strategy
+grpc deadline propagation between services
+bloom filter false positive rate sizing
+linux cgroup memory pressure notifications
+zero downtime schema migration large table
+
+# category: short
+quorum
+tokenizer
+backpressure
+invoices
+ablation
+turnstile
+sharding
+orchids
+perplexity
+garden hose
+late fusion
+rate cap
+
+# category: named entities
+OpenTelemetry collector tail sampling
+Zoe Marchetti thesis draft chapter 2
+Qdrant versus LanceDB for on-device search
+Hotel Aurora booking in Trieste
+NetHack learning environment leaderboard
+BRCA2 variant of uncertain significance
+SQLAlchemy 2.0 typed mapped columns
+Northwind Dairy supplier contract
+ROUGE-L agreement with human judges
+Raspberry Pi 5 NVMe boot order
+Mistral tokenizer compared with Tekken
+HIPAA rules for research notebooks
+
+# category: personal
+notes from my call with the landlord about the damp wall
+what did the vet say about the limp
+packing list for the hut tour in the Dolomites
+birthday present ideas I wrote down for my sister
+where did I save the scan of the rental contract
+questions for the parents evening at the nursery
+my running pace in the autumn half marathon
+which paint did we use for the hallway
+list of books I lent to friends
+garden plan for the raised beds
+minutes of the allotment society
+my reading notes on stoicism
+
+# category: research
+sparse autoencoders for interpreting language models
+speculative decoding acceptance rate
+retrieval augmented generation citation faithfulness
+graph neural network oversmoothing
+calibration of confidence under distribution shift
+self-play training of negotiation agents
+low rank adaptation versus full fine-tuning forgetting
+synthetic data model collapse
+protein language models zero-shot fitness prediction
+benchmark saturation and construct validity
+causal abstraction of neural networks
+human preference data annotator disagreement
+
+# category: errors
+segfault when freeing a pointer twice
+pip says externally managed environment
+cuda out of memory although the batch fits
+ssl certificate verify failed behind a proxy
+ORA-01555 snapshot too old
+npm ERESOLVE unable to resolve dependency tree
+permission denied publickey on git push
+kernel panic unable to mount root filesystem
+pandas SettingWithCopyWarning on assignment
+nvidia-smi has failed because it could not communicate
+disk quota exceeded while compiling
+UnicodeDecodeError invalid start byte in csv
+
+# category: temporal
+papers on agents published this spring
+what happened at the last board meeting
+releases since version 3.11
+electricity prices over the past winter
+trends in open weight models during 2025
+deadline of the workshop in December
+changes to the tax form this year
+when was the boiler serviced last
+upcoming conferences on digital libraries
+how has inference cost fallen since 2022
+yesterday's deployment incident
+long-term weather records for the valley
+
+# category: complex
+how can a small team evaluate retrieval quality without paying for relevance judgements
+why does fine-tuning on one narrow task make a model worse at following unrelated instructions
+steps to move a photo library from a phone to a home server without losing dates and albums
+which statistical test compares two rankers on the same queries when scores are not normal
+how do I design an apartment rental agreement when two flatmates leave at different times
+trade-offs between chunk size and overlap when searching long technical reports
+ways to keep a sourdough routine going while travelling for work every other week
+how to detect that a benchmark's answers leaked into pretraining when the corpus is not public
+what to check before buying an old stone house with a cellar that floods in spring
+compare event sourcing with change data capture for auditing a payments system
+how to explain variance of a random forest to a clinician who distrusts black boxes
+reduce the tail latency of a service that calls three slow dependencies in sequence
+
+# category: quoted
+"lost in the middle" long context
+"permission denied" docker socket
+"attention is all you need" reproduction
+review of "The Left Hand of Darkness"
+"exactly once" delivery in message queues
+grant proposal "work package 3"
+"mixture of depths" routing
+"no space left on device" inodes
+translation of "Waldeinsamkeit"
+"grokking" modular arithmetic
+"segmentation fault (core dumped)" numpy
+"minimum description length" prior
+
+# category: negation
+jaguar habitat -car -football
+mercury toxicity -planet
+python decorators -snake
+apple harvest storage -iphone
+transformer oil testing -attention -language
+seal leak repair -animal
+agents in chemistry labs -estate
+cluster headache triggers -kubernetes
+bank erosion on rivers -loan
+mouse model of obesity -keyboard
+crane migration route -construction
+diffusion of gases -image
+
+# category: only
+consistent hashing with virtual nodes /only:lex
+negotiating a salary raise by mail /only:lex
+Cassandra compaction strategies /only:lex
+contrastive pretraining of sentence encoders /only:lex
+how tides power a mill /only:vec
+vector clocks in distributed systems /only:vec
+Bergamo to Lugano by train /only:vec
+layer normalization placement /only:vec
+growing chanterelles in a forest garden /only:hyde
+raft leader election timeout /only:hyde
+Marie's recipe for plum cake /only:hyde
+instruction tuning data quality /only:hyde
+""",
+}
+
+
+def text_of(path):
+    return FILES[path]
+''',
+    'finetune.jobs.source.cloud': r'''"""What the training scripts share: names on the hub, data from there, results to there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+AUTO = "auto"
+_MODEL_FILES = ["*.json", "*.safetensors", "*.jinja", "*.txt"]
+
+
+def hub_name(given: str, usual: str) -> str:
+    """A repository; ``auto`` is the one of that name of whoever HF_TOKEN belongs to."""
+    if given != AUTO:
+        return given
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        return f"{HfApi().whoami()['name']}/{usual}"
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        raise SystemExit(f"error: nobody is logged in ({error}): give --secrets HF_TOKEN, or full names") from None
+
+
+def data_folder(given: str) -> Path:
+    """A data folder with train.jsonl and valid.jsonl: on disk, or a data set on the hub."""
+    folder = Path(given)
+    if not folder.is_dir():
+        from huggingface_hub import snapshot_download
+
+        folder = Path(snapshot_download(hub_name(given, "qmd-query-expansion-data"), repo_type="dataset"))
+    if missing := [name for name in ("train.jsonl", "valid.jsonl") if not (folder / name).is_file()]:
+        raise SystemExit(f"error: {given}: lacks {missing[0]}: make it with finetune/dataset/prepare_data.py")
+    return folder
+
+
+def model_folder(given: str, usual: str = "") -> Path:
+    """A model or adapter: on disk, or on the hub."""
+    folder = Path(given)
+    if not folder.is_dir():
+        from huggingface_hub import snapshot_download
+
+        folder = Path(snapshot_download(hub_name(given, usual), allow_patterns=_MODEL_FILES))
+    return folder
+
+
+def push(folder: Path, given: str, usual: str) -> None:
+    """Put a folder into a model repository of the hub; ``none`` leaves it where it is."""
+    if given == "none":
+        print(f"kept in {folder}")
+        return
+    from huggingface_hub import HfApi
+
+    name = hub_name(given, usual)
+    HfApi().create_repo(name, private=True, exist_ok=True)
+    HfApi().upload_folder(repo_id=name, folder_path=str(folder), ignore_patterns=["checkpoint-*", "*.pt"])
+    print(f"https://huggingface.co/{name}")
+
+
+def load(base: str, *adapters: str) -> tuple[Any, Any]:
+    """Model and tokenizer of a base with adapters merged into it, one after another."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    cuda = torch.cuda.is_available()
+    model: Any = AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16 if cuda else torch.float32)
+    for adapter in adapters:
+        from peft import PeftModel
+
+        model = PeftModel.from_pretrained(model, adapter).merge_and_unload()
+    return model.to("cuda" if cuda else "cpu"), AutoTokenizer.from_pretrained(base)
+''',
+    'finetune.jobs.source.eval_common': r'''"""What the cloud scripts of /expand share: queries, prompts, scores, a table. By itself it scores a file of expansions.
+
+    python finetune/jobs/eval_common.py expansions.jsonl
+
+A line of the file has "query" and "output" ([[type, text], …]) or "text" (what a model wrote).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from finetune.jobs.files import text_of
+from finetune.rewards.qmd_score import score
+from finetune.rewards.qmd_words import EXCELLENT
+from skills.expand.prompt import END, HEAD, INSTRUCTION, TAIL, parse_query, render_prompt
+
+DEPENDENCIES = ()
+FILES = ("finetune/evals/queries.txt",)
+
+DIMENSIONS = ("format", "diversity", "hyde", "quality", "entity", "think")
+Row = dict[str, Any]
+
+
+def our_queries() -> list[tuple[str, str]]:
+    """Category and text of the queries in finetune/evals/queries.txt."""
+    found, category = [], ""
+    for line in text_of(FILES[0]).splitlines():
+        if heading := re.fullmatch(r"#\s*category:\s*(.+)", line.strip()):
+            category = heading[1].strip()
+        elif line.strip() and not line.startswith("#"):
+            found.append((category, line.strip()))
+    return found
+
+
+def prompt_of(query: str) -> str:
+    """The whole prompt of contract expand@1 for what a user typed."""
+    return render_prompt(parse_query(query))
+
+
+def trained(row: Row) -> dict[str, str]:
+    """Prompt and completion, as a model sees them, of a row that prepare_data.py wrote."""
+    asked = row["prompt"][-1]["content"]
+    if not asked.startswith(INSTRUCTION):
+        raise SystemExit(f"error: {asked[:60]!r} is no prompt of contract expand@1: prepare the data with prepare_data.py")
+    return {"prompt": HEAD + asked.removeprefix(INSTRUCTION) + TAIL, "completion": row["completion"] + END}
+
+
+def read_rows(path: Path) -> Iterator[Row]:
+    """The rows of a JSONL file."""
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        if line.strip():
+            try:
+                yield json.loads(line)
+            except ValueError:
+                raise SystemExit(f"error: {path} line {number}: is no JSON") from None
+
+
+def scored(query: str, text: str, category: str = "") -> Row:
+    """The points of one expansion by the published rubric."""
+    found = score(query, text)
+    return {
+        "query": query,
+        "category": category,
+        "text": text,
+        "percentage": round(found.percentage, 1),
+        "rating": found.rating,
+        **dict(zip(DIMENSIONS, found.points, strict=True)),
+        "reasons": list(found.reasons),
+    }
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Mean and count of excellent ones by category, then of all."""
+    lines = [f"{'category':16}{'queries':>8}{'mean %':>8}{'80+':>6}"]
+    names = [name for name in dict.fromkeys(row["category"] for row in rows) if name]
+    for name in (*names, ""):
+        some = [row for row in rows if not name or row["category"] == name]
+        mean = sum(row["percentage"] for row in some) / len(some)
+        excellent = sum(row["percentage"] >= EXCELLENT for row in some)
+        lines.append(f"{name or 'all':16}{len(some):8}{mean:8.1f}{excellent:6}")
+    return "\n".join(lines)
+
+
+def text_in(row: Row) -> str:
+    """The expansion of a row of a file."""
+    return str(row["text"]) if "text" in row else "\n".join(f"{kind}: {text}" for kind, text in row["output"])
+
+
+def report(rows: Iterable[Row], out: Path | None, *, verbose: bool = False) -> list[Row]:
+    """Print the table, with ``verbose`` every query; write all as JSON where ``out`` is given."""
+    found = list(rows)
+    if not found:
+        raise SystemExit("error: there is nothing to score")
+    print(table(found))
+    for row in found if verbose else ():
+        print(f"\n{row['percentage']:5.1f}%  {row['query']}\n{row['text']}\n  " + "\n  ".join(row["reasons"]))
+    if out:
+        out.write_text(json.dumps(found, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    return found
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Score a file."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("file", type=Path, nargs="?", help="JSONL of expansions")
+    parser.add_argument("-o", "--out", type=Path, metavar="FILE", help="write all as JSON")
+    parser.add_argument("-v", "--verbose", action="store_true", help="show every query")
+    parser.add_argument("--dry-run", action="store_true", help="show the queries and a prompt, and stop")
+    args = parser.parse_args(argv)
+    if args.dry_run or args.file is None:
+        queries = our_queries()
+        print(json.dumps({"queries": len(queries), "prompt": prompt_of(queries[0][1])}))
+        return 0 if args.dry_run else 2
+    report((scored(row["query"], text_in(row)) for row in read_rows(args.file)), args.out, verbose=args.verbose)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
+''',
+    'finetune.jobs.source.sft': r'''"""Supervised fine-tuning of /expand's model in the cloud, by TRL, with the values of finetune/configs/qmd-sft.yaml.
+
+    hf jobs uv run --flavor a10g-large --secrets HF_TOKEN --timeout 2h finetune/jobs/sft.py
+
+Data is a data set on the hub made of what finetune/dataset/prepare_data.py wrote; the adapter goes to a private
+repository. Both are found by the name of whoever HF_TOKEN belongs to, unless --data and --push say otherwise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from finetune.jobs.files import text_of
+from finetune.jobs.source.cloud import AUTO, data_folder, push
+from finetune.jobs.source.eval_common import prompt_of, read_rows, trained
+
+DEPENDENCIES = (
+    "accelerate>=1.15",
+    "datasets>=4",
+    "peft>=0.21",
+    "pyyaml>=6",
+    "torch>=2.6",
+    "transformers>=5",
+    "trl>=1.16,<2",
+)
+FILES = ("finetune/configs/qmd-sft.yaml",)
+
+
+def values(changes: Sequence[str], path: str = FILES[0]) -> dict[str, Any]:
+    """The configuration with ``key=value`` changes. SystemExit for a key that it does not have."""
+    config: dict[str, Any] = yaml.safe_load(text_of(path))
+    for change in changes:
+        key, equals, value = change.partition("=")
+        if not equals or key not in config:
+            raise SystemExit(f"error: --set {change}: the configuration has {', '.join(config)}")
+        config[key] = yaml.safe_load(value)
+    return config
+
+
+def arguments(config: Mapping[str, Any], out: str, cuda: bool) -> dict[str, Any]:
+    """The configuration as TRL's SFTConfig takes it."""
+    return {
+        "output_dir": out,
+        "num_train_epochs": config["epochs"],
+        "per_device_train_batch_size": config["micro_batch"],
+        "gradient_accumulation_steps": max(1, config["batch"] // config["micro_batch"]),
+        "learning_rate": float(config["learning_rate"]),
+        "lr_scheduler_type": config["scheduler"],
+        "warmup_steps": config["warmup_steps"],
+        "max_length": config["max_length"],
+        "completion_only_loss": True,
+        "eval_strategy": "steps",
+        "eval_steps": config["eval_steps"],
+        "save_steps": config["save_steps"],
+        "save_total_limit": 2,
+        "load_best_model_at_end": True,
+        "metric_for_best_model": "eval_loss",
+        "logging_steps": config["logging_steps"],
+        "report_to": config["report_to"],
+        "seed": config["seed"],
+        "bf16": cuda,
+        "use_cpu": not cuda,
+    }
+
+
+def lora(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration as PEFT's LoraConfig takes it."""
+    return {
+        "task_type": "CAUSAL_LM",
+        "r": config["lora_r"],
+        "lora_alpha": config["lora_alpha"],
+        "lora_dropout": config.get("lora_dropout", 0.0),
+        "target_modules": config["lora_targets"],
+        "bias": config.get("lora_bias", "none"),
+    }
+
+
+def train(config: Mapping[str, Any], data: str, out: str, limit: int) -> None:
+    """Train, and write adapter and tokenizer to ``out``."""
+    import torch
+    from datasets import Dataset
+    from peft import LoraConfig
+    from transformers import AutoTokenizer
+    from trl import SFTConfig, SFTTrainer  # type: ignore[import-not-found]
+
+    folder = data_folder(data)
+    sets = {
+        name: Dataset.from_list([trained(row) for row in read_rows(folder / f"{name}.jsonl")][: limit or None])
+        for name in ("train", "valid")
+    }
+    tokenizer = AutoTokenizer.from_pretrained(config["base"])
+    trainer = SFTTrainer(
+        model=config["base"],
+        args=SFTConfig(**arguments(config, out, torch.cuda.is_available())),
+        train_dataset=sets["train"],
+        eval_dataset=sets["valid"],
+        processing_class=tokenizer,
+        peft_config=LoraConfig(**lora(config)),
+    )
+    trainer.train()
+    print(json.dumps({"eval": trainer.evaluate()}))
+    trainer.save_model(out)
+    tokenizer.save_pretrained(out)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Train and upload."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default=AUTO, metavar="REF", help="data set on the hub, or a folder (default: yours)")
+    parser.add_argument(
+        "--push", default=AUTO, metavar="REPO", help="where the adapter goes (default: yours); none keeps it"
+    )
+    parser.add_argument("--out", default="sft", metavar="FOLDER", help="where it is written first")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a value; repeatable")
+    parser.add_argument("--limit", type=int, default=0, metavar="N", help="the first N rows only")
+    parser.add_argument("--dry-run", action="store_true", help="show values and a prompt, and stop")
+    args = parser.parse_args(argv)
+    config = values(args.set)
+    if args.dry_run:
+        shown = {
+            "config": config,
+            "trl": arguments(config, args.out, True),
+            "peft": lora(config),
+            "prompt": prompt_of("auth config"),
+        }
+        print(json.dumps(shown, indent=1))
+        return 0
+    train(config, args.data, args.out, args.limit)
+    from pathlib import Path
+
+    push(Path(args.out), args.push, "qmd-query-expansion-1.7B-sft")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
+''',
+    'finetune.rewards.adversaries': r'''"""Outputs that deserve nothing, made from gold by rules: what a reward must not be fooled by.
+
+Each adversary is a function of a gold example, the other examples and dice, and knows nothing of the query's subject beyond
+its words. All texts are ours.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+from finetune.rewards.background import query_stems
+from finetune.rewards.qmd_text import detect_only_mode
+from finetune.rewards.qmd_words import TYPES
+
+
+class Gold(NamedTuple):
+    """A query (with its ``/only:TYPE``, if any) and an expansion that is good."""
+
+    query: str
+    lines: tuple[tuple[str, str], ...]
+
+    @property
+    def text(self) -> str:
+        """The lines as a model writes them."""
+        return written(self.lines)
+
+
+Lines = Sequence[tuple[str, str]]
+Adversary = Callable[[Gold, Sequence[Gold], random.Random], str]
+
+
+def written(lines: Lines) -> str:
+    """Lines as text, one a line."""
+    return "\n".join(f"{kind}: {text}" for kind, text in lines)
+
+
+def _asked(gold: Gold) -> tuple[str, tuple[str, ...]]:
+    """The query without its suffix, and the types it asks for."""
+    only, query = detect_only_mode(gold.query)
+    return query, (only,) if only else TYPES
+
+
+def _filled(lines: Mapping[str, Sequence[str]], gold: Gold) -> str:
+    """Templates with the query in the place of ``{}``."""
+    query, kinds = _asked(gold)
+    return written(
+        [(kind, text.replace("{}", query)) for kind in ("hyde", "lex", "vec") if kind in kinds for text in lines[kind]]
+    )
+
+
+_PLAIN = {
+    "lex": ("{} guide", "{} examples tutorial", "{} best practices"),
+    "vec": ("what is the best way to understand {} and use it well", "complete explanation of {} with practical examples"),
+    "hyde": (
+        "This page explains {} in clear steps, with examples, common mistakes and tips that help you get good results.",
+    ),
+}
+_WORDY = {
+    "lex": ("{} reference handbook", "{} detailed walkthrough steps", "{} troubleshooting checklist"),
+    "vec": (
+        "where can I find a detailed reference handbook or walkthrough that covers {} step by step",
+        "which troubleshooting checklist helps when something about {} does not behave as expected",
+    ),
+    "hyde": (
+        "The reference handbook opens its chapter on {} with a detailed walkthrough of all steps, followed by a "
+        "troubleshooting checklist, answers to frequent questions and further material for experienced readers.",
+    ),
+}
+_ODD = {
+    "lex": ("{} lighthouse barometer", "{} walnut harpsichord", "{} glacier pendulum"),
+    "vec": (
+        "how does a lighthouse barometer or a glacier pendulum relate to {} in practice",
+        "why would a walnut harpsichord be mentioned together with {} by so many authors",
+    ),
+    "hyde": (
+        "In the lighthouse the barometer fell while the walnut harpsichord was tuned; a pendulum hung over the glacier, "
+        "and the keeper wrote a short note on {} before the storm arrived.",
+    ),
+}  # fmt: skip
+
+
+def template(gold: Gold, others: Sequence[Gold], dice: random.Random) -> str:
+    """The fixed template that scores above most answers by QMD's rubric."""
+    return _filled(_PLAIN, gold)
+
+
+def wordy_template(gold: Gold, others: Sequence[Gold], dice: random.Random) -> str:
+    """A template of many words that come back in all types."""
+    return _filled(_WORDY, gold)
+
+
+def odd_template(gold: Gold, others: Sequence[Gold], dice: random.Random) -> str:
+    """A template of rare words, which look like news."""
+    return _filled(_ODD, gold)
+
+
+def empty(gold: Gold, others: Sequence[Gold], dice: random.Random) -> str:
+    """Nothing, or lines with nothing in them."""
+    return dice.choice(("", "\n", "\n".join(f"{kind}:" for kind in _asked(gold)[1])))
+
+
+def echo(gold: Gold, others: Sequence[Gold], dice: random.Random) -> str:
+    """The query on each line, as it is or in other order and case."""
+    query, kinds = _asked(gold)
+    turned = " ".join(reversed(query.split()))
+    return written([(kind, text) for kind in kinds for text in dice.sample((query, turned, f"{query}?", query.title()), 2)])
+
+
+def shuffled(gold: Gold, others: Sequence[Gold], dice: random.Random) -> str:
+    """The expansion of another query, of the types asked for."""
+    return written(_others_lines(gold, others, dice))
+
+
+def grafted(gold: Gold, others: Sequence[Gold], dice: random.Random) -> str:
+    """The expansion of another query with this query written before each line."""
+    query, _ = _asked(gold)
+    return written([(kind, f"{query} {text}") for kind, text in _others_lines(gold, others, dice)])
+
+
+def _others_lines(gold: Gold, others: Sequence[Gold], dice: random.Random) -> Lines:
+    kinds = _asked(gold)[1]
+    own = query_stems(gold.query)
+    for other in dice.sample(others, len(others)):
+        lines = [line for line in other.lines if line[0] in kinds]
+        whole = len({kind for kind, _ in lines}) == len({kind for kind, _ in gold.lines})
+        if whole and own.isdisjoint(query_stems(other.query)):
+            return lines
+    return [("lex", "unrelated words of nothing"), ("vec", "an unrelated sentence of no use at all")]
+
+
+def stuffed(gold: Gold, others: Sequence[Gold], dice: random.Random) -> str:
+    """Words of the query and of many other expansions heaped on each line."""
+    query, kinds = _asked(gold)
+    heap = [word for other in dice.sample(others, min(8, len(others))) for _, text in other.lines for word in text.split()]
+    sizes = {"lex": 9, "vec": 16, "hyde": 40}
+    return written([(kind, " ".join([query, *dice.choices(heap, k=sizes[kind])])) for kind in kinds for _ in range(2)])
+
+
+def neatly_stuffed(gold: Gold, others: Sequence[Gold], dice: random.Random) -> str:
+    """A few words of other lex lines after the query, the same ones in every line, at proper lengths."""
+    query, kinds = _asked(gold)
+    heap = [word for other in others for kind, text in other.lines if kind == "lex" for word in text.split()] or ["thing"]
+    a, b, c, d, e, f = dice.choices(heap, k=6)
+    texts = {
+        "lex": (f"{query} {a} {b}", f"{query} {c} {d}", f"{query} {e} {f}"),
+        "vec": (f"how does {query} relate to {a} and {b} in this case", f"what have {c} and {d} to do with {query}"),
+        "hyde": (
+            f"When it comes to {query}, the {a} and the {b} matter most, while {c}, {d}, {e} and {f} are often overlooked.",
+        ),
+    }
+    return written([(kind, text) for kind in kinds for text in texts[kind]])
+
+
+def repeated(gold: Gold, others: Sequence[Gold], dice: random.Random) -> str:
+    """The first gold line of each type, several times over."""
+    first = dict(reversed(gold.lines))
+    return written([(kind, text) for kind, text in first.items() for _ in range(3)])
+
+
+def stuttered(gold: Gold, others: Sequence[Gold], dice: random.Random) -> str:
+    """Gold with each line said twice on the same line."""
+    return written([(kind, f"{text} {text}") for kind, text in gold.lines])
+
+
+ADVERSARIES: Mapping[str, Adversary] = {
+    "fixed template": template,
+    "wordy template": wordy_template,
+    "template of rare words": odd_template,
+    "empty": empty,
+    "echo": echo,
+    "shuffled": shuffled,
+    "grafted": grafted,
+    "keyword stuffing": stuffed,
+    "neat stuffing": neatly_stuffed,
+    "repetition": repeated,
+    "stutter": stuttered,
+}
+''',
+    'finetune.rewards.background': r'''"""What a corpus of expansions says: how common a word is in them, and which words go with which queries.
+
+Learned by counting from the training rows, never from an evaluation set; seconds for 100,000 rows, and nothing to store.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+
+from finetune.rewards.qmd_text import detect_only_mode
+from finetune.rewards.words import content_stems
+
+UNKNOWN = 0.6
+"""Weight of a word that the corpus does not know: it may be the right rare word, or nonsense."""
+RARE, COMMON = 0.01, 0.04
+"""Shares of the rows: a word in fewer than the first says much, in more than the second nothing, of any of them."""
+FEW = 2
+"""Rows that a word may always stand in: of a small corpus nothing can be learned about what is common."""
+LIFT = 3.0
+"""A word goes with one of a query when they stand together so many times more often than by chance."""
+
+
+@dataclass(frozen=True)
+class Background:
+    """The rows (query and lines together) in which each stem stands, and the queries."""
+
+    rows: int
+    postings: dict[str, frozenset[int]]
+    queries: frozenset[frozenset[str]]
+
+    @classmethod
+    def fit(cls, examples: Iterable[tuple[str, Sequence[tuple[str, str]]]]) -> Background:
+        """Count ``(query, [(type, text), …])``. Raises ValueError where there are none."""
+        postings: dict[str, set[int]] = {}
+        queries: list[frozenset[str]] = []
+        for number, (query, lines) in enumerate(examples):
+            queries.append(query_stems(query))
+            stems = {stem for _, text in lines for stem in content_stems(text)}
+            for stem in stems | queries[-1]:
+                postings.setdefault(stem, set()).add(number)
+        if not queries:
+            raise ValueError("a background needs at least one expansion")
+        return cls(len(queries), {stem: frozenset(rows) for stem, rows in postings.items()}, frozenset(queries))
+
+    def weight(self, stem: str) -> float:
+        """How much a word says, 0 to 1, by the share of the rows that it stands in."""
+        count = len(self.postings.get(stem, ()))
+        if not count:
+            return UNKNOWN
+        if count <= max(FEW, RARE * self.rows):
+            return 1.0
+        return min(1.0, max(0.0, math.log(COMMON * self.rows / count) / math.log(COMMON / RARE)))
+
+    def support(self, query: Collection[str], new: Collection[str]) -> float | None:
+        """Share of the stems ``new`` that go with a stem of a query; None where the corpus knows none of the latter.
+
+        Together more often than by chance is what makes association in pointwise mutual information (Church and Hanks
+        1990); words of the query that stand in too many rows lead everywhere and are left out.
+        """
+        most = max(FEW, COMMON * self.rows)
+        near = [rows for stem in query if (rows := self.postings.get(stem)) and len(rows) <= most]
+        if not near or not new:
+            return None
+        together = 0
+        for stem in new:
+            rows = self.postings.get(stem, frozenset())
+            chance = LIFT * len(rows) / self.rows
+            together += any(len(rows & others) > chance * len(others) for others in near)
+        return together / len(new)
+
+
+def query_stems(query: str) -> frozenset[str]:
+    """The content stems of a query without its ``/only:TYPE``: what makes it the same query as another.
+
+    >>> query_stems("How to configure auth? /only:lex") == query_stems("auth configuration")
+    True
+    """
+    return frozenset(content_stems(detect_only_mode(query)[1]))
+''',
+    'finetune.rewards.guard': r'''"""The check before training: no adversary may reach what the worst tenth of gold gets. See ``adversaries.py``."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+from finetune.rewards.adversaries import ADVERSARIES, Adversary, Gold
+from harness.errors import InputError
+
+Reward = Callable[[str, str], float]
+"""From a query and a model's output to a number."""
+LEAST_GOLD = 20
+"""Examples below which a decile means nothing."""
+
+
+class Spread(NamedTuple):
+    """How the rewards of many outputs are distributed."""
+
+    mean: float
+    low: float
+    """The first decile."""
+    middle: float
+    high: float
+    """The ninth decile."""
+
+    @classmethod
+    def of(cls, rewards: Sequence[float]) -> Spread:
+        """Of at least one reward; deciles are those of the nearest rank."""
+        ordered = sorted(rewards)
+        low, middle, high = (ordered[round((len(ordered) - 1) * share)] for share in (0.1, 0.5, 0.9))
+        return cls(sum(ordered) / len(ordered), low, middle, high)
+
+
+class Report(NamedTuple):
+    """What gold and each adversary got."""
+
+    gold: Spread
+    adversaries: dict[str, Spread]
+
+    @property
+    def winners(self) -> list[str]:
+        """The adversaries whose mean reaches the first decile of gold."""
+        return [name for name, spread in self.adversaries.items() if spread.mean >= self.gold.low]
+
+    def table(self) -> str:
+        """The distributions for people."""
+        head = f"{'':24}{'mean':>7}{'10%':>7}{'50%':>7}{'90%':>7}"
+        rows = [("gold", self.gold), *self.adversaries.items()]
+        lines = [f"{name:24}" + "".join(f"{value:7.3f}" for value in spread) for name, spread in rows]
+        return "\n".join([head, *lines])
+
+
+def face_adversaries(
+    reward: Reward,
+    gold: Sequence[Gold],
+    *,
+    adversaries: Mapping[str, Adversary] = ADVERSARIES,
+    most: int = 300,
+    seed: int = 0,
+) -> Report:
+    """Score gold and what each adversary makes of it; of more than ``most`` examples a seeded sample.
+
+    Raises InputError where there are too few examples to say anything.
+    """
+    if len(gold) < LEAST_GOLD:
+        raise InputError(f"{len(gold)} gold expansions are too few to test a reward", f"give {LEAST_GOLD} or more")
+    dice = random.Random(seed)
+    some = dice.sample(gold, most) if len(gold) > most else gold
+    faced = {
+        name: Spread.of([reward(one.query, adversary(one, some, dice)) for one in some])
+        for name, adversary in adversaries.items()
+    }
+    return Report(Spread.of([reward(one.query, one.text) for one in some]), faced)
+
+
+def assert_no_adversary_beats_gold(reward: Reward, gold: Sequence[Gold], *, most: int = 300, seed: int = 0) -> Report:
+    """The report where every adversary's mean reward stays below the first decile of gold.
+
+    Raises InputError, naming the adversaries that do not: training on this reward would learn them.
+    """
+    report = face_adversaries(reward, gold, most=most, seed=seed)
+    if winners := report.winners:
+        told = ", ".join(f"{name} ({report.adversaries[name].mean:.3f})" for name in winners)
+        raise InputError(
+            f"the reward can be gamed: gold's worst decile gets {report.gold.low:.3f}, and so does {told}",
+            "train on finetune/rewards/strict.py with clean gold (finetune/dataset/clean_data.py)",
+        )
+    return report
+''',
+    'finetune.rewards.qmd_measure': r'''"""QMD's rubric, the part that takes the time: one look at an output and its query gives all counts that decide the points.
+
+Nearly all of a reward's time goes here, so lines of both types are read in one loop without a call a line. The peer of
+``benchmarks/reward_speed.py`` has a function a rule instead and takes more than twice as long.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from finetune.rewards.qmd_text import Query, lex_is_generic, naming, word_repetition_penalty
+from finetune.rewards.qmd_words import NATURAL_LENGTH, PREFIXES
+
+
+class EntityFacts(NamedTuple):
+    """Counts of one output for a query that names entities."""
+
+    lex_naming: int
+    """Lex lines that hold one."""
+    vec_naming: int
+    lost: tuple[str, ...]
+    """Entities in no lex or vec line."""
+    generic: int
+    """Lex lines that say next to nothing."""
+
+
+class Facts(NamedTuple):
+    """Counts of one output for one query, all types asked for."""
+
+    lex: int
+    """Lines."""
+    lex_length: int
+    """Characters of all lines."""
+    lex_alike: int
+    """Pairs of lines that are not diverse."""
+    lex_echoes: int
+    """Lines that echo the query."""
+    lacking: int
+    """Lex lines without a key term of the query."""
+    padded: int
+    """Lex lines with padding that the query does not use."""
+    quoted: bool
+    """Whether a lex line has a quotation mark."""
+    vec: int
+    vec_length: int
+    vec_alike: int
+    vec_echoes: int
+    unnatural: int
+    """Vec lines of one word or few characters."""
+    passage: str | None
+    """The first hyde line."""
+    repeated: int
+    """Points that its repeated words cost."""
+    entities: EntityFacts | None
+    """None where the query names none."""
+
+
+def measure(text: str, asked: Query) -> Facts | str:
+    """All counts of a cleaned output, or its first line of no type.
+
+    In lower case and as a set of words each line is compared with the query and with the earlier lines of its type.
+    """
+    _, query, distance, limit, _, key_terms, _, filler = asked
+    lex: list[tuple[str, set[str]]] = []
+    vec: list[tuple[str, set[str]]] = []
+    lex_length = lex_alike = lex_echoes = lacking = padded = vec_length = vec_alike = vec_echoes = unnatural = 0
+    quoted, passage = False, None
+    for line in text.split("\n"):
+        kind = line[:4]
+        if kind == "lex:":
+            body = line[4:].strip()
+            lower = body.lower()
+            words = set(lower.split())
+            lex_length += len(body)
+            if key_terms and key_terms.isdisjoint(words):
+                lacking += 1
+            if not filler.isdisjoint(words):
+                padded += 1
+            if '"' in body:
+                quoted = True
+            if len(lower) < limit and query in lower:
+                lex_echoes += 1
+            room = len(words) - distance
+            for other, others in lex:
+                if room + len(others) < 2 * len(words & others) or lower in other or other in lower:
+                    lex_alike += 1
+            lex.append((lower, words))
+        elif kind == "vec:":
+            body = line[4:].strip()
+            lower = body.lower()
+            words = set(lower.split())
+            vec_length += len(body)
+            if len(body) <= NATURAL_LENGTH or " " not in body:
+                unnatural += 1
+            if len(lower) < limit and query in lower:
+                vec_echoes += 1
+            room = len(words) - distance
+            for other, others in vec:
+                if room + len(others) < 2 * len(words & others) or lower in other or other in lower:
+                    vec_alike += 1
+            vec.append((lower, words))
+        elif line[:5] == "hyde:":
+            if passage is None:
+                passage = line[5:].strip()
+        elif line := line.strip():
+            if line.startswith(PREFIXES):  # white space before the type, which is rare
+                return measure("\n".join([line.strip() for line in text.split("\n")]), asked)
+            return line
+    return Facts._make((
+        len(lex), lex_length, lex_alike, lex_echoes, lacking, padded, quoted,
+        len(vec), vec_length, vec_alike, vec_echoes, unnatural,
+        passage, word_repetition_penalty(passage) if passage else 0,
+        _entity_facts([lower for lower, _ in lex], [lower for lower, _ in vec], asked.entities) if asked.entities else None,
+    ))  # fmt: skip
+
+
+def _entity_facts(lex: list[str], vec: list[str], entities: tuple[str, ...]) -> EntityFacts:
+    """What the lines, in lower case, keep of the query's entities."""
+    written = " ".join(lex + vec)
+    lost = tuple([entity for entity in entities if entity not in written])
+    return EntityFacts(naming(lex, entities), naming(vec, entities), lost, sum(map(lex_is_generic, lex)))
+''',
+    'finetune.rewards.qmd_only': r'''"""QMD's rubric where one type is asked for (``/only:lex``): 120 points, no cap on echoes. The rules are in SCORING.md."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+from finetune.rewards.qmd_points import THINK, Points
+from finetune.rewards.qmd_text import Kind, Parsed, Query, lex_is_generic, naming
+from finetune.rewards.qmd_words import HYDE_LONG, HYDE_SHORT, NATURAL_LENGTH
+
+Deductions = list[str]
+
+
+def score_only(asked: Query, only: Kind, parsed: Parsed, thought: bool) -> tuple[Points, Deductions]:
+    """The points of an output with at least one line of the type asked for, and why some were lost."""
+    texts, why = parsed[only], Deductions()
+    lowers = [text.lower() for text in texts]
+    unwanted = len(parsed["lex"]) + len(parsed["vec"]) + len(parsed["hyde"]) - len(texts)
+    shape = max(0, 30 - 10 * unwanted)
+    if unwanted:
+        why.append(f"format -{30 - shape}: {unwanted} line(s) of a type not asked for")
+    diversity = _diversity(asked, lowers, why)
+    if only == "lex":
+        quality = 10 + _lex(asked, lowers, why)
+    else:
+        quality = 10 + (_vec(texts, why) if only == "vec" else _hyde(texts[0], why))
+    entity = _entity(asked.entities, lowers, why) if asked.entities else 10
+    if thought:
+        why.append(f"think -{THINK}: thoughts before the answer")
+    return Points(shape, diversity, 0, quality, entity, 0 if thought else THINK), why
+
+
+def _diversity(asked: Query, lowers: list[str], why: Deductions) -> int:
+    """30 at most, 0 at least; a single line has 15."""
+    points, alike = 30, 0
+    if len(lowers) > 1:
+        lines = [(lower, set(lower.split())) for lower in lowers]
+        for (a, words), (b, others) in combinations(lines, 2):
+            alike += a in b or b in a or len(words ^ others) < asked.distance
+    echoes = sum([len(lower) < asked.echo_limit and asked.lower in lower for lower in lowers])
+    for lost, reason in (
+        (15 if len(lowers) == 1 else 0, "one line"),
+        (min(15, 5 * alike), "{} pair(s) of lines alike"),
+        (5 * echoes, "{} line(s) echo the query"),
+    ):
+        if lost := min(lost, points):
+            points -= lost
+            why.append(f"diversity -{lost}: {reason.format(lost // 5)}")
+    return points
+
+
+def _lex(asked: Query, lowers: list[str], why: Deductions) -> int:
+    """10 at most, with no lower limit."""
+    points, words = 10, [lower.split() for lower in lowers]
+    if asked.key_terms and any(map(asked.key_terms.isdisjoint, words)):
+        points -= 5
+        why.append("quality -5: a lex line without a key term")
+    if any(map(lex_is_generic, lowers)):
+        points -= 5
+        why.append("quality -5: a generic lex line")
+    if padded := len(words) - sum(map(asked.filler.isdisjoint, words)):
+        points -= 3 * padded
+        why.append(f"quality -{3 * padded}: {padded} lex line(s) with padding")
+    return points
+
+
+def _vec(texts: list[str], why: Deductions) -> int:
+    if all(len(text) > NATURAL_LENGTH and " " in text for text in texts):
+        return 10
+    why.append("quality -5: a vec line in no natural language")
+    return 5
+
+
+def _hyde(text: str, why: Deductions) -> int:
+    length = len(text)
+    if HYDE_SHORT <= length <= HYDE_LONG:
+        return 10
+    points = 5 if 30 <= length <= 300 else 0
+    why.append(f"quality -{10 - points}: passage of {length} characters")
+    return points
+
+
+def _entity(entities: tuple[str, ...], lowers: list[str], why: Deductions) -> int:
+    named = naming(lowers, entities)
+    if named == len(lowers):
+        return 20
+    points = 15 if named else 0
+    why.append(f"entity -{20 - points}: {len(lowers) - named} line(s) without {' or '.join(entities)}")
+    return points
+''',
+    'finetune.rewards.qmd_points': r'''"""QMD's rubric, the part that gives points for counts, and that says where points were lost. Both follow SCORING.md.
+
+The oddities are upstream's and are kept, since scores are to be compared with published ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from finetune.rewards.qmd_measure import EntityFacts, Facts
+from finetune.rewards.qmd_words import HYDE_LONG, HYDE_SHORT
+
+THINK = 20
+"""Points for no thoughts before the answer."""
+MOST, MOST_WITH_HYDE = 120, 140
+
+
+class Points(NamedTuple):
+    """The dimensions of the rubric; ``entity`` may be negative, and ``diversity`` and ``quality`` too."""
+
+    format: int
+    diversity: int
+    hyde: int
+    quality: int
+    entity: int
+    think: int
+
+
+def points_of(facts: Facts, several: bool, thought: bool) -> Points:
+    """The points of one output; ``several``: the query has two words or more."""
+    (lex, lex_length, lex_alike, lex_echoes, lacking, padded, quoted,
+     vec, vec_length, vec_alike, vec_echoes, unnatural, passage, repeated, entities) = facts  # fmt: skip
+    shape, diversity, quality = 10, 0, 5
+    if lex and vec:
+        shape, diversity = 30, 15
+        if lex_length / lex <= vec_length / vec:
+            quality = 10
+    elif lex or vec:
+        shape, diversity = 20, 5 if lex + vec > 1 else 0
+    if lex:
+        quality += (5 if not lacking else 2 if lacking < lex else 0) - 3 * padded
+        if quoted and several:
+            quality += 3
+    if vec:
+        quality += 2 if unnatural else 5
+    diversity += 10 if not lex_alike + vec_alike else max(0, 5 - 2 * lex_alike) + max(0, 5 - 2 * vec_alike)
+    diversity += 5 if not lex_echoes + vec_echoes else max(-10, 5 - 10 * lex_echoes - 3 * vec_echoes)
+    hyde = 0
+    if passage is not None:
+        length = len(passage)
+        hyde = 10 if length > HYDE_LONG else 12 if length < HYDE_SHORT else 15
+        if repeated < 5:
+            hyde += 5 - repeated
+    entity = 10 if entities is None else _entity(entities, lex)
+    return Points._make((shape, diversity, hyde, quality, entity, 0 if thought else THINK))
+
+
+def _entity(found: EntityFacts, lex: int) -> int:
+    """20 at most, with no lower limit."""
+    if not lex:
+        return 0
+    points = 15 if found.lex_naming == lex else 5 if found.lex_naming else -30
+    return points - 20 * len(found.lost) - 15 * found.generic + (5 if found.vec_naming else 0)
+
+
+def reasons(facts: Facts, thought: bool) -> Iterator[str]:
+    """A line for each deduction: the dimension, the points, and why. They add up to what is missing of each dimension."""
+    for kind, lines in (("lex", facts.lex), ("vec", facts.vec)):
+        if not lines:
+            yield f"format -10: no {kind} line"
+    if not (facts.lex and facts.vec):
+        yield "diversity -10: lex and vec are not both there"
+    if facts.lex + facts.vec < 2:
+        yield "diversity -5: fewer than two lines"
+    for kind, alike in (("lex", facts.lex_alike), ("vec", facts.vec_alike)):
+        if alike:
+            yield f"diversity -{min(5, 2 * alike)}: {alike} pair(s) of {kind} lines alike"
+    if facts.lex_echoes or facts.vec_echoes:
+        lost = min(15, 10 * facts.lex_echoes + 3 * facts.vec_echoes)
+        yield f"diversity -{lost}: {facts.lex_echoes} lex and {facts.vec_echoes} vec line(s) echo the query"
+    yield from _passage_reasons(facts)
+    yield from _quality_reasons(facts)
+    if facts.entities is not None:
+        yield from _entity_reasons(facts.entities, facts.lex)
+    if thought:
+        yield f"think -{THINK}: thoughts before the answer"
+
+
+def _passage_reasons(facts: Facts) -> Iterator[str]:
+    if facts.passage is None:
+        return
+    length = len(facts.passage)
+    if length > HYDE_LONG:
+        yield f"hyde -5: too long ({length} characters)"
+    elif length < HYDE_SHORT:
+        yield f"hyde -3: too short ({length} characters)"
+    if facts.repeated:
+        yield f"hyde -{min(5, facts.repeated)}: repeats words"
+
+
+def _quality_reasons(facts: Facts) -> Iterator[str]:
+    if not (facts.lex and facts.vec):
+        lost = 10 if facts.lex or facts.vec else 15
+        yield f"quality -{lost}: no lex or no vec to judge"
+    elif facts.lex_length / facts.lex > facts.vec_length / facts.vec:
+        yield "quality -5: lex longer than vec"
+    if facts.unnatural:
+        yield f"quality -3: {facts.unnatural} vec line(s) in no natural language"
+    if facts.lacking:
+        yield f"quality -{3 if facts.lacking < facts.lex else 5}: {facts.lacking} lex line(s) without a key term"
+    if facts.padded:
+        yield f"quality -{3 * facts.padded}: {facts.padded} lex line(s) with padding"
+
+
+def _entity_reasons(found: EntityFacts, lex: int) -> Iterator[str]:
+    if not lex:
+        yield "entity -20: no lex line to hold the query's entities"
+        return
+    if found.lex_naming < lex:
+        lost = 10 if found.lex_naming else 45
+        yield f"entity -{lost}: {lex - found.lex_naming} lex line(s) without an entity of the query"
+    if found.lost:
+        yield f"entity -{20 * len(found.lost)}: lost {', '.join(found.lost)}"
+    if found.generic:
+        yield f"entity -{15 * found.generic}: {found.generic} generic lex line(s)"
+    if not found.vec_naming:
+        yield "entity -5: no vec line names an entity"
+''',
+    'finetune.rewards.qmd_score': r'''"""QMD's rubric as a whole: from a query and a model's output to points, percentage, rating and reward."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from finetune.rewards import qmd_words as rules
+from finetune.rewards.qmd_measure import measure
+from finetune.rewards.qmd_only import score_only
+from finetune.rewards.qmd_points import MOST, MOST_WITH_HYDE, Points, points_of, reasons
+from finetune.rewards.qmd_text import Kind, Query, clean_model_output, parse_expansion, read_query
+
+NO_POINTS = Points(0, 0, 0, 0, 0, 0)
+FAILED_MOST = 100
+"""What a failed output is said to be out of."""
+
+
+class Score(NamedTuple):
+    """The points of one expansion and what follows from them."""
+
+    points: Points
+    total: int
+    """Their sum, not below 0 where all types are asked for; it may pass ``max_possible``."""
+    max_possible: int
+    percentage: float
+    """0 to 100, not rounded; at most 50 where a lex line echoes the query."""
+    reasons: tuple[str, ...]
+    """A line for each deduction."""
+    entities: tuple[str, ...]
+    """The query's named entities, in lower case."""
+    only: Kind | None
+    """The one type that was asked for."""
+
+    @property
+    def failed(self) -> bool:
+        """Whether the output could not be scored at all."""
+        return self.points is NO_POINTS
+
+    @property
+    def rating(self) -> str:
+        """The percentage in a word."""
+        if self.percentage >= rules.EXCELLENT:
+            return "Excellent"
+        if self.percentage >= rules.GOOD:
+            return "Good"
+        if self.percentage >= rules.ACCEPTABLE:
+            return "Acceptable"
+        return "Poor" if self.percentage >= rules.POOR else "Failed"
+
+    @property
+    def reward(self) -> float:
+        """0 to 1, as training gets it. The cap on echoes does not hold here: upstream's reward has none."""
+        return max(0.0, min(1.0, self.total / self.max_possible))
+
+
+def reward(query: str, expansion: str) -> float:
+    """``score(query, expansion).reward``, without what only people want to know."""
+    text, thought = clean_model_output(expansion)
+    asked = read_query(query)
+    if "<|" in text:
+        return score(query, expansion).reward  # it may leak chat tokens
+    if asked.only:
+        parsed = parse_expansion(text)
+        if parsed["invalid"] or not parsed[asked.only]:
+            return 0.0
+        return max(0.0, min(1.0, sum(score_only(asked, asked.only, parsed, thought)[0]) / MOST))
+    facts = measure(text, asked)
+    if isinstance(facts, str):
+        return 0.0
+    share = sum(points_of(facts, asked.several, thought)) / (MOST if facts.passage is None else MOST_WITH_HYDE)
+    return 0.0 if share < 0 else 1.0 if share > 1 else share
+
+
+def score(query: str, expansion: str) -> Score:
+    """The points of a model's output for a query, which may end with ``/only:TYPE``."""
+    text, thought = clean_model_output(expansion)
+    asked = read_query(query)
+    for token in rules.CHAT_TOKENS:
+        if token in text:
+            return _failed(f"leaks the chat template: {token.strip()}", asked)
+    if asked.only:
+        return _score_only(asked, asked.only, text, thought)
+    facts = measure(text, asked)
+    if isinstance(facts, str):
+        return _failed(f"a line of no type: {facts[:50]}", asked)
+    points = points_of(facts, asked.several, thought)
+    most = MOST if facts.passage is None else MOST_WITH_HYDE
+    percentage = max(0.0, min(100.0, sum(points) / most * 100))
+    why = tuple(reasons(facts, thought))
+    if facts.lex_echoes:
+        percentage = min(percentage, rules.ECHO_CAP)
+        why = (f"at most {rules.ECHO_CAP:.0f}%: {facts.lex_echoes} lex line(s) echo the query", *why)
+    return Score(points, max(0, sum(points)), most, percentage, why, asked.entities, None)
+
+
+def _failed(reason: str, asked: Query) -> Score:
+    return Score(NO_POINTS, 0, FAILED_MOST, 0.0, (reason,), (), asked.only)
+
+
+def _score_only(asked: Query, only: Kind, text: str, thought: bool) -> Score:
+    parsed = parse_expansion(text)
+    if parsed["invalid"]:
+        return _failed(f"a line of no type: {parsed['invalid'][0][:50]}", asked)
+    if not parsed[only]:
+        return _failed(f"no {only} line, which was asked for", asked)
+    points, why = score_only(asked, only, parsed, thought)
+    percentage = max(0.0, min(100.0, sum(points) / MOST * 100))
+    return Score(points, sum(points), MOST, percentage, tuple(why), asked.entities, only)
+''',
+    'finetune.rewards.qmd_text': r'''"""QMD's rubric, the part that reads texts: lines of an output, and what a query asks to be kept.
+
+Everything that depends on the query alone is found once and kept (``read_query``): in GRPO several completions of one query
+are scored in a row.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from functools import lru_cache
+from itertools import compress
+from operator import eq
+from typing import Any, Literal, NamedTuple, TypedDict, cast
+
+from finetune.rewards.qmd_words import (
+    ECHO_MARGIN,
+    FILLER,
+    GENERIC_PHRASES,
+    GENERIC_REST,
+    LONG_QUERY,
+    NO_KEY_TERM,
+    QUERY_VERBS,
+    REPEATABLE,
+)
+
+Kind = Literal["lex", "vec", "hyde"]
+
+
+class Parsed(TypedDict):
+    """The texts of an output by type, and the lines that have none."""
+
+    lex: list[str]
+    vec: list[str]
+    hyde: list[str]
+    invalid: list[str]
+
+
+class Query(NamedTuple):
+    """What the rubric wants to know about a query."""
+
+    only: Kind | None
+    """The type that a trailing ``/only:TYPE`` asks for."""
+    lower: str
+    """Without that suffix, in lower case, as echoes are compared with."""
+    distance: int
+    """By how many words two lines must differ to be diverse."""
+    echo_limit: int
+    """A line that holds the query and has fewer characters echoes it."""
+    several: bool
+    """Whether it has two words or more."""
+    key_terms: frozenset[str]
+    entities: tuple[str, ...]
+    """Named entities in lower case, sorted."""
+    filler: frozenset[str]
+    """Padding words that the query itself does not use."""
+
+
+_ONLY = re.compile(r"\s+/only:(lex|vec|hyde)\s*$", re.IGNORECASE)
+_THOUGHT = re.compile(r"<think>.*?</think>", re.DOTALL)
+_WORD = re.compile(r"\w+")
+_LOWER_WORDS = bytes(
+    ord(chr(code).lower()) if chr(code).isalnum() or code == ord("_") else ord(" ") for code in range(128)
+).ljust(256)
+"""Translates ASCII: letters to lower case, all that is in no word, and what is not ASCII, to spaces."""
+_ASCII = bytes(range(128))
+_MARKS = "–—‘’“”…°×·•→′″€£≤≥±"
+"""The usual characters beyond ASCII that are no letters."""
+_FREE_BYTES: frozenset[Any] = frozenset(word.encode() for word in REPEATABLE)
+_PUNCTUATION = ".,!?:;()[]\"'"
+_TECHNICAL = ".+-#@"
+_PHRASES = sorted(
+    ((sum(map(len, words)) + GENERIC_REST, " ".join(words), words) for words in GENERIC_PHRASES), reverse=True
+)
+"""Letters from which on a line keeps enough when the phrase is taken out, the phrase, its words; the longest first."""
+_PROMPT = "Expand this search query:"
+_END = "<|im_end|>"
+
+
+def parse_expansion(text: str) -> Parsed:
+    """The lines of an output by type, stripped; lines without a type are ``invalid``, blank ones are left out."""
+    parsed: Parsed = {"lex": [], "vec": [], "hyde": [], "invalid": []}
+    for line in text.split("\n"):
+        line = line.strip()
+        if line.startswith("lex:"):
+            parsed["lex"].append(line[4:].strip())
+        elif line.startswith("vec:"):
+            parsed["vec"].append(line[4:].strip())
+        elif line.startswith("hyde:"):
+            parsed["hyde"].append(line[5:].strip())
+        elif line:
+            parsed["invalid"].append(line)
+    return parsed
+
+
+def clean_model_output(text: str) -> tuple[str, bool]:
+    """The text without end-of-turn tokens and closed thoughts, and whether there was a thought."""
+    if "<" not in text:
+        return text.strip(), False
+    text = text.replace(_END, "").strip()
+    thought = "<think>" in text and "</think>" in text
+    return (_THOUGHT.sub("", text).strip() if thought else text), thought
+
+
+def detect_only_mode(query: str) -> tuple[Kind | None, str]:
+    """The type that a trailing ``/only:TYPE`` asks for (None: all), and the query without it."""
+    found = _ONLY.search(query)
+    return (cast("Kind", found[1].lower()), query[: found.start()].strip()) if found else (None, query)
+
+
+@lru_cache(maxsize=1024)
+def read_query(query: str) -> Query:
+    """All that scoring needs of a query. Pure; the latest are remembered, since GRPO scores several completions of each."""
+    only, base = detect_only_mode(query) if "/" in query else (None, query)
+    lower = base.lower()
+    words = lower.split()
+    count = len(words)
+    bare = lower.strip()
+    plain = base == lower and base.isascii() and not any(sign in base for sign in _TECHNICAL)
+    entities = () if plain else tuple(sorted(extract_named_entities(base)))
+    filler = FILLER.difference(words) if "overview" in lower or "basics" in lower else FILLER
+    key_terms = frozenset(words).difference(NO_KEY_TERM)
+    return Query(
+        only, bare, 3 if count >= LONG_QUERY else 2, len(bare) + ECHO_MARGIN, count > 1, key_terms, entities, filler
+    )
+
+
+def extract_named_entities(query: str) -> set[str]:
+    """Named entities of a query in lower case, by the rubric's rules of spelling.
+
+    A word is one when it is in capitals (two characters or more), has a capital first letter, or holds one of ``.+-#@``;
+    and so is the word after one, unless it says nothing (``NO_KEY_TERM``). The first word needs more: a capital there may
+    only open the sentence, so common verbs do not count. Only words found by spelling draw in the next one.
+    """
+    entities: set[str] = set()
+    previous = False
+    for position, word in enumerate(query.split()):
+        clean = word.strip(_PUNCTUATION)
+        lower = clean.lower()
+        found = False
+        if not clean:
+            pass
+        elif clean.isupper() and len(clean) >= 2:
+            found = True
+        elif clean[0].isupper() and lower not in NO_KEY_TERM:
+            found = position > 0 or lower not in QUERY_VERBS
+        elif len(clean) >= 2 and any(sign in clean for sign in _TECHNICAL):
+            found = True
+        elif len(clean) >= 2 and clean[0].isupper() and any(letter.isupper() for letter in clean[1:]):
+            found = True  # reached by words of NO_KEY_TERM in odd case alone, such as "HoW"
+        elif previous and lower not in NO_KEY_TERM:
+            entities.add(lower)
+        if found:
+            entities.add(lower)
+        previous = found
+    return entities
+
+
+def naming(lowers: Iterable[str], entities: tuple[str, ...]) -> int:
+    """How many lower-case lines hold one of the entities, as part of a word too."""
+    count = 0
+    for lower in lowers:
+        for entity in entities:
+            if entity in lower:
+                count += 1
+                break
+    return count
+
+
+def lex_is_generic(line: str) -> bool:
+    """Whether next to nothing of a lex line remains without a generic phrase such as ``how to``."""
+    lower = line.lower().strip()
+    letters = len("".join(lower.split()))
+    for most, phrase, words in _PHRASES:
+        if letters >= most:
+            return False  # too much remains, of this phrase as of all shorter ones
+        if phrase in lower or lower.startswith(words[0]):
+            rest = lower
+            for word in words:
+                rest = rest.replace(word, "", 1).strip()
+            if len(rest) < GENERIC_REST:
+                return True
+    return False
+
+
+def is_diverse(a: str, b: str, min_distance: int = 2) -> bool:
+    """Whether neither line holds the other and at least ``min_distance`` words stand in only one of them."""
+    a, b = a.lower().strip(), b.lower().strip()
+    return a not in b and b not in a and len(set(a.split()) ^ set(b.split())) >= min_distance
+
+
+def echoes_query(expansion: str, query: str) -> bool:
+    """Whether a line says the query again with next to nothing added."""
+    line, query = expansion.lower().strip(), query.lower().strip()
+    return query in line and len(line) < len(query) + ECHO_MARGIN
+
+
+def word_repetition_penalty(text: str) -> int:
+    """Two points for each further time that a word stands in a text after the second; short and common words are free."""
+    raw = text.encode("utf-8", "replace")
+    if text.isascii() or not any(map(str.isalnum, raw.translate(None, _ASCII).decode().strip(_MARKS))):
+        # No letter beyond ASCII. Bytes are translated and split several times faster than a regular expression finds words.
+        return _repeated(raw.translate(_LOWER_WORDS).split(), _FREE_BYTES)
+    return _repeated(_WORD.findall(text.lower()), REPEATABLE)
+
+
+def _repeated(words: list[Any], free: frozenset[Any]) -> int:
+    words.sort()  # a word that stands c times now equals the one two places on c - 2 times
+    penalty = 0
+    for word in compress(words, map(eq, words, words[2:])):
+        if word not in free and len(word) > 2:
+            penalty += 2
+    return penalty
+
+
+def extract_query_from_prompt(prompt: str) -> str:
+    """The query of a rendered prompt; a text without the instruction is the query itself."""
+    if _PROMPT not in prompt:
+        return prompt.strip()
+    return prompt.rpartition(_PROMPT)[2].strip().partition(_END)[0].strip()
+''',
+    'finetune.rewards.qmd_words': r'''"""The word lists and limits of QMD's rubric.
+
+They decide scores, so they are those of ``finetune/reward.py`` in github.com/tobi/qmd (commit dbfd0b4, MIT licence), word
+for word: with any other lists our numbers could not stand beside the published ones.
+"""
+
+from __future__ import annotations
+
+TYPES = ("lex", "vec", "hyde")
+PREFIXES = ("lex:", "vec:", "hyde:")
+CHAT_TOKENS = ("<|im_start|>", "<|im_end|>", "<|endoftext|>", "\nassistant\n", "\nuser\n")
+"""What a broken output leaks of its chat template."""
+FILLER = frozenset({"overview", "basics"})
+"""Words that template-made lex lines are padded with."""
+REPEATABLE = frozenset("the a an is are to for of in and or it this that be with as on by".split())
+"""Words that a passage may repeat."""
+
+NO_KEY_TERM = frozenset(
+    """
+    what is how to the a an in on for of and or with my your do does can i me we who where when why which find get show tell
+    about from into between through during after before like than then that this their its was were has had been being have
+    not but just also very so if at by up out all some any no each every both few more most other only same such here there
+    asked said notes meeting email discussion conversation call
+    """.split()
+)
+"""Words of a query that say nothing of its subject."""
+
+QUERY_VERBS = frozenset(
+    """
+    configure setup install build create make run start stop check test debug fix update change add remove delete use using
+    need want should would could help please best good new old latest recent setting settings compare comparing implement
+    implementing deploy deploying migrate migrating optimize optimizing understand understanding explain list describe
+    define convert connecting performance overview introduction tutorial example difference between about review resolve
+    resolving troubleshoot troubleshooting monitor monitoring manage managing enable disable set write read search possible
+    common typical recommended alternative
+    """.split()
+)
+"""Words that open a query with a capital and are no name."""
+
+GENERIC_PHRASES = tuple(
+    tuple(phrase.split())
+    for phrase in (
+        "find information about", "search for", "look up", "get information", "learn about", "information on",
+        "details about", "find out about", "what is", "how to", "guide to", "help with",
+    )
+)  # fmt: skip
+"""Phrases that, standing alone, make a lex line useless."""
+GENERIC_REST = 3
+"""A line is generic when fewer characters than these remain without the phrase."""
+
+ECHO_MARGIN = 10
+"""A line that holds the query and fewer characters than these beside it echoes the query."""
+NATURAL_LENGTH = 15
+"""A vec line of more characters that has a space counts as natural language."""
+HYDE_SHORT, HYDE_LONG = 50, 200
+"""Characters of a good passage, both included."""
+LONG_QUERY = 5
+"""From so many words of the query on, two lines must differ in three words instead of two."""
+EXCELLENT, GOOD, ACCEPTABLE, POOR = 80.0, 60.0, 40.0, 20.0
+"""Percentages from which a rating is given."""
+ECHO_CAP = 50.0
+"""The highest percentage of an expansion with a lex line that echoes the query."""
+''',
+    'finetune.rewards.strict': r'''"""Our own reward for query expansions, 0 to 1: stricter than QMD's, and made so that no trick beats an honest expansion.
+
+QMD's rubric adds points for looks, so a fixed template that knows nothing scores above hand-made answers. Here every demand
+is a factor from 0 to 1 and the reward is their product: whoever fails one demand fails. The demands are those of retrieval:
+
+form      lines of the types asked for and no others, of sensible number and length; vec and hyde are language, lex is not
+anchor    lines share a word with the query, and every named entity of the query stands in a lex line
+news      lines bring words that the query does not have; words that expansions of all kinds share do not count
+agree     the new words of lex come back in vec or hyde: they are about one subject
+support   some of the new words go with words of the query in the training corpus (``background.py``)
+variety   no line says what another one says, no word is repeated
+
+No factor asks which words are the right ones, so nothing can be learned here from an evaluation set. ``guard.py`` checks,
+before training begins, that no adversary of ``adversaries.py`` beats gold. Pure functions; no model is asked.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import NamedTuple
+
+from finetune.rewards.background import Background, query_stems
+from finetune.rewards.qmd_text import Parsed, clean_model_output, detect_only_mode, parse_expansion
+from finetune.rewards.qmd_words import CHAT_TOKENS, TYPES
+from finetune.rewards.words import FUNCTION_WORDS, content_stems, tokens
+from skills.expand.words import holds, named_entities
+
+MOST_LINES = {"lex": 4, "vec": 3, "hyde": 1}
+WORDS = {"lex": (2, 8), "vec": (5, 24), "hyde": (12, 90)}
+"""Words of a line, from and to; outside, credit falls with the ratio."""
+LANGUAGE = {"lex": (0.0, 0.45), "vec": (0.12, 0.8), "hyde": (0.12, 0.6)}
+"""Share of function words of a line, from and to: a bag of keywords is no sentence."""
+NO_SENTENCE = 0.4
+"""The factor of a vec or hyde line without a function word; a heading may be one."""
+NEWS = {"lex": 2.0, "vec": 2.0, "hyde": 4.0}
+"""Weight of the new words that all lines of a type together must bring."""
+LEAST_NEWS = {"lex": 0.0, "vec": 0.3, "hyde": 0.1}
+"""What remains of the factor where a type brings nothing: a vec line may ask the query again in a sentence."""
+AGREE, LEAST_AGREE = 0.35, 0.3
+"""Share of the new lex words, by weight, that must come back in vec or hyde, and the factor where none does."""
+KNOWN_SUPPORT = 0.5
+"""Share of all new words that must go with the query, where it is one of the corpus."""
+SUPPORT, NO_SUPPORT, NOT_KNOWN = 0.25, 0.4, 0.8
+"""The same for other queries, about which the corpus says less; what they have without any; and where it knows no word."""
+ALIKE = 0.7
+"""Two lines of one type are alike when they share this much of their words (Jaccard)."""
+MAY_REPEAT = {"lex": 0.1, "vec": 0.1, "hyde": 0.3}
+"""Share of the words of a line that it may say again."""
+
+
+class Factors(NamedTuple):
+    """What the reward is the product of."""
+
+    form: float
+    anchor: float
+    news: float
+    agree: float
+    support: float
+    variety: float
+
+    @property
+    def reward(self) -> float:
+        """The product."""
+        return math.prod(self)
+
+
+NOTHING = Factors(0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+
+
+@dataclass(frozen=True)
+class _Line:
+    kind: str
+    words: list[str]
+    stems: frozenset[str]
+    repeated: float
+    """Share of the content words that the line has said before."""
+
+    @classmethod
+    def of(cls, kind: str, text: str) -> _Line:
+        stems = content_stems(text)
+        return cls(kind, tokens(text), frozenset(stems), 1 - len(set(stems)) / len(stems) if stems else 1.0)
+
+    @property
+    def language(self) -> float:
+        """Share of function words."""
+        return sum([word in FUNCTION_WORDS for word in self.words]) / len(self.words) if self.words else 0.0
+
+
+@dataclass(frozen=True)
+class StrictReward:
+    """The reward with the background it was given. Call it, or ask ``factors`` where the points went."""
+
+    background: Background
+
+    def __call__(self, query: str, text: str) -> float:
+        """0 to 1 for a model's output."""
+        return self.factors(query, text).reward
+
+    def factors(self, query: str, text: str) -> Factors:
+        """The factors of a model's output; ``query`` may end with ``/only:TYPE``."""
+        only, asked = detect_only_mode(query)
+        cleaned, thought = clean_model_output(text)
+        if thought or "<|" in cleaned or any(token in cleaned for token in CHAT_TOKENS):
+            return NOTHING
+        parsed = parse_expansion(cleaned)
+        lines = _lines(parsed, only)
+        if not lines:
+            return NOTHING
+        own = query_stems(asked) or frozenset(tokens(asked))
+        new = {kind: frozenset().union(*[line.stems for line in lines if line.kind == kind]) - own for kind in TYPES}
+        return Factors(
+            _form(lines),
+            _anchor(lines, own) * _entities(parsed, asked, only),
+            self._news(lines, new),
+            self._agree(new) if only is None else 1.0,
+            self._support(own, new),
+            _variety(lines),
+        )
+
+    def _news(self, lines: Sequence[_Line], new: dict[str, frozenset[str]]) -> float:
+        """The least over the types that are there."""
+        return min(_from(LEAST_NEWS[kind], self._weight(new[kind]) / NEWS[kind]) for kind in {line.kind for line in lines})
+
+    def _weight(self, stems: frozenset[str]) -> float:
+        return sum(map(self.background.weight, sorted(stems)))
+
+    def _agree(self, new: dict[str, frozenset[str]]) -> float:
+        whole = self._weight(new["lex"])
+        shared = self._weight(new["lex"] & (new["vec"] | new["hyde"]))
+        return _from(LEAST_AGREE, shared / whole / AGREE) if whole else LEAST_AGREE
+
+    def _support(self, own: frozenset[str], new: dict[str, frozenset[str]]) -> float:
+        share = self.background.support(own, frozenset().union(*new.values()))
+        if own in self.background.queries:
+            return min(1.0, (share or 0.0) / KNOWN_SUPPORT) ** 2
+        if share is None:
+            return NOT_KNOWN
+        return _from(NO_SUPPORT, share / SUPPORT)
+
+
+def _lines(parsed: Parsed, only: str | None) -> list[_Line]:
+    """The lines where they are of the types asked for and no others; else none."""
+    if parsed["invalid"] or not (only or (parsed["lex"] and parsed["vec"])):
+        return []
+    texts = {"lex": parsed["lex"], "vec": parsed["vec"], "hyde": parsed["hyde"]}
+    if only and (not texts[only] or any(found for kind, found in texts.items() if kind != only)):
+        return []
+    return [_Line.of(kind, text) for kind, found in texts.items() for text in found]
+
+
+def _form(lines: Sequence[_Line]) -> float:
+    """Number, length and language of the lines; the least over the types, a type counting as its lines do on average."""
+    credit = 1.0
+    for kind in TYPES:
+        own = [line for line in lines if line.kind == kind]
+        if not own:
+            continue
+        mean = sum(_between(len(line.words), *WORDS[kind]) * _language(line) for line in own) / len(own)
+        credit = min(credit, mean * min(1.0, MOST_LINES[kind] / len(own)) ** 2)
+    return credit
+
+
+def _language(line: _Line) -> float:
+    least, most = LANGUAGE[line.kind]
+    if line.language > most:
+        return max(0.0, 1 - (line.language - most) / (1 - most))
+    return _from(NO_SENTENCE, line.language / least) if line.language < least else 1.0
+
+
+def _from(least: float, share: float) -> float:
+    """From ``least`` at 0 to 1 at 1 and above."""
+    return least + (1 - least) * min(1.0, share)
+
+
+def _between(value: float, least: float, most: float) -> float:
+    """1 within the bounds, the ratio to the nearer one outside."""
+    return value / least if value < least else most / value if value > most else 1.0
+
+
+def _anchor(lines: Sequence[_Line], own: frozenset[str]) -> float:
+    """Share of the lines that have a word of the query; of the lex lines where it is less."""
+    shares = []
+    for some in (lines, [line for line in lines if line.kind == "lex"]):
+        if some:
+            shares.append(sum([_touches(line.stems, own) for line in some]) / len(some))
+    return min(shares)
+
+
+def _touches(stems: frozenset[str], own: frozenset[str]) -> bool:
+    """Whether a stem of the line is one of the query, or begins like one (``auth``, ``authentic``)."""
+    return not own.isdisjoint(stems) or any(
+        a.startswith(b) or b.startswith(a) for a in own for b in stems if len(a) > 2 and len(b) > 2
+    )
+
+
+def _entities(parsed: Parsed, asked: str, only: str | None) -> float:
+    """Half for each name of the query that no lex line (with ``/only``: no line) holds."""
+    others = parsed["vec"] + parsed["hyde"]
+    lines = parsed["lex"] if only is None else parsed["lex"] + others
+    return 0.5 ** sum(not any(holds(line, name) for line in lines) for name in named_entities(asked, others))
+
+
+def _variety(lines: Sequence[_Line]) -> float:
+    """The squared share of lines that say something new among those of their type, less what is said twice in one line."""
+    alike = {
+        second
+        for (_, a), (second, b) in combinations(enumerate(lines), 2)
+        if a.words == b.words or (a.kind == b.kind and len(a.stems & b.stems) >= ALIKE * len(a.stems | b.stems))
+    }
+    repeated = max(max(0.0, line.repeated - MAY_REPEAT[line.kind]) for line in lines)
+    return (1 - len(alike) / len(lines)) ** 2 * max(0.0, 1 - 3 * repeated)
+''',
+    'finetune.rewards.words': r'''"""Words of short texts: content words and their stems, for rewards and for the care of data. English, and light."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+FUNCTION_WORDS = frozenset(
+    """
+    a about above after again against all also am among an and any are as at be because been before being below between
+    both but by can could did do does doing down during each either else ever every few for from further get gets getting
+    had has have having he her here hers him his how however i if in into is it its itself just like made make makes many
+    may me might more most much must my near need needs neither no nor not now of off on once one only onto or other our
+    ours out over own per same shall she should since so some such than that the their theirs them then there these they
+    this those through to too under until up upon us use used uses using very via was we were what when where whether which
+    while who whom whose why will with within without would yet you your yours
+    """.split()
+)
+"""Words that carry no subject."""
+
+_WORD = re.compile(r"[^\W_]+(?:[-+#.'’@][^\W_]+)*[+#]*|\.[^\W_]+")
+_ENDINGS = tuple(
+    (ending, rest)
+    for ending, _, rest in (
+        pair.partition(":")
+        for pair in """
+        ization:iz isation:iz ational:at fulness:ful ousness:ous iveness:iv ations:at ation:at ments: ment: ingly: ities:it
+        ity:it izing:iz ising:iz izes:iz ized:iz ises:iz ised:iz ize:iz ise:iz ating:at ated:at ates:at ate:at ators:at
+        ator:at ings: ing: edly: ies:i ied:i ically:ic ical:ic ions: ion: ness: ers: er: ors: or: ed: ly: es: s: y:i e:
+        """.split()
+    )
+)
+"""Endings and what takes their place, longer ones first; the first that leaves a stem is taken off."""
+_SHORTEST, _SHORTEST_LONG = 3, 4
+"""Letters that must remain; the second where the ending has four or more, so that ferment keeps its own."""
+
+
+def tokens(text: str) -> list[str]:
+    """The words of a text in lower case; ``node.js``, ``c++`` and ``c#`` are one word.
+
+    >>> tokens("Node.js, C++ and the user's e-mail")
+    ['node.js', 'c++', 'and', 'the', "user's", 'e-mail']
+    """
+    return _WORD.findall(text.casefold())
+
+
+@lru_cache(maxsize=1 << 16)
+def stem(word: str) -> str:
+    """A word without its ending, so that forms of one word are one; words with digits or technical signs stay.
+
+    The endings are a small choice of those of Porter (1980); no more than equality of stems is asked for here.
+
+    >>> [stem(word) for word in ("configure", "configuration", "running", "cities", "ferment", "c++")]
+    ['configur', 'configur', 'run', 'cit', 'ferment', 'c++']
+    """
+    word = word.removesuffix("'s").removesuffix("’s")
+    if not word.isalpha():
+        return word
+    for ending, rest in _ENDINGS:
+        left = len(word) - len(ending) + len(rest)
+        if word.endswith(ending) and left >= (_SHORTEST_LONG if len(ending) > 3 else _SHORTEST):
+            word = word[: len(word) - len(ending)] + rest
+            break
+    if len(word) > _SHORTEST and word[-1] == word[-2] and word[-1] not in "lsz":
+        word = word[:-1]  # runn(ing)
+    for ending in ("at", "i", "e"):  # configurat(ion) and configur(e), citi(es) and cit(y)
+        if word.endswith(ending) and len(word) - len(ending) >= _SHORTEST:
+            return word[: -len(ending)]
+    return word
+
+
+def content_stems(text: str) -> list[str]:
+    """Stems of the words that carry a subject, in order and as often as they stand.
+
+    >>> content_stems("how to configure the authentication")
+    ['configur', 'authentic']
+    """
+    return [stem(word) for word in tokens(text) if word not in FUNCTION_WORDS]
+''',
+    'harness.console': r'''"""Standard input, output and error: results go to stdout, messages to stderr, and data never raw to a terminal."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import InputError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+
+    from harness.skills import Outcome
+
+MAX_STDIN = 256 * 1024 * 1024
+"""Bytes of standard input that are read into memory; more belongs into a file."""
+
+_SEQUENCE = re.compile(
+    r"(?:\x1b\[|\x9b)[0-?]{0,64}[ -/]{0,8}[@-~]"  # CSI: colours, cursor movement
+    r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d\x9e\x9f])[^\x07\x1b\x9c]{0,4096}(?:\x07|\x1b\\|\x9c)"  # OSC, DCS …: titles, clipboard
+    r"|\x1b[ -/]{0,4}[0-~]"  # the other, short ones
+)
+_UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""C0 but tab and newline, DEL, C1, and the characters that override the direction of writing."""
+
+
+_CONTROL = [chr(code) for code in (*range(0x09), *range(0x0E, 0x1B), *range(0x1C, 0x20))]
+"""What running text has next to none of."""
+
+
+def clean(text: str) -> str:
+    """``text`` without terminal escape codes and control characters; tabs and newlines stay, CRLF becomes LF.
+
+    >>> clean("a \\x1b[31mred\\x1b[0m word\\r\\n\\x07")
+    'a red word\\n'
+    """
+    return _UNSAFE.sub("", _SEQUENCE.sub("", text.replace("\r\n", "\n")))
+
+
+def json_line(record: Mapping[str, Any]) -> str:
+    """``record`` as one line of JSON, readable as to letters, with control characters escaped and so harmless."""
+    line = json.dumps(record, ensure_ascii=False, allow_nan=False, default=str)
+    return _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", line)
+
+
+def stdout_is_terminal() -> bool:
+    """True where results are read by a person, not by a program."""
+    return sys.stdout is not None and sys.stdout.isatty()
+
+
+def stdin_is_terminal() -> bool:
+    """True where a person types (no piped input)."""
+    return sys.stdin is not None and sys.stdin.isatty()
+
+
+def prepare_streams() -> None:
+    """UTF-8 for what programs read, and no character that could stop the work: what cannot be shown is escaped."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding=None if stream.isatty() else "utf-8", errors="backslashreplace")
+
+
+def _safe_console(*, stderr: bool) -> Console:
+    from rich.console import Console
+
+    class SafeConsole(Console):
+        """Prints strings as data: no markup, no emoji codes, no control characters. Colour comes by ``style=``."""
+
+        def render_str(self, text: str, **options: Any) -> Text:
+            return super().render_str(clean(text), **options)
+
+    return SafeConsole(stderr=stderr, markup=False, emoji=False, highlight=False, soft_wrap=True)
+
+
+def stderr_console() -> Console:
+    """The console for messages, progress and tables that are not results. It honours NO_COLOR."""
+    return _safe_console(stderr=True)
+
+
+def stdout_console() -> Console:
+    """The console for results that a person reads on a terminal."""
+    return _safe_console(stderr=False)
+
+
+def show_markdown(text: str) -> None:
+    """Write Markdown to stdout: rendered on a terminal, as it is (but for control characters) when piped."""
+    if not stdout_is_terminal():
+        show_plain(text)
+        return
+    from rich.markdown import Markdown
+
+    stdout_console().print(Markdown(clean(text).rstrip("\n"), hyperlinks=False), soft_wrap=False)
+
+
+def show_plain(text: str) -> None:
+    """Write text to stdout as it is, but for control characters."""
+    sys.stdout.write(clean(text).rstrip("\n") + "\n")
+
+
+def show_outcome(outcome: Outcome, *, as_json: bool) -> None:
+    """Write the result of a task to stdout: its records, or its text unless files were saved."""
+    if as_json:
+        show_records(outcome.records or ([{"text": outcome.text}] if outcome.text else []))
+    elif outcome.text and not outcome.saved:
+        (show_plain if outcome.plain else show_markdown)(outcome.text)
+    sys.stdout.flush()
+
+
+def show_records(records: Iterable[Mapping[str, Any]]) -> None:
+    """Write records to stdout, one JSON object a line."""
+    for record in records:
+        sys.stdout.write(json_line(record) + "\n")
+
+
+def show_table(
+    columns: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: Sequence[int] = (), most: int = 0
+) -> None:
+    """Write a table to stdout: drawn on a terminal, separated by tabs (headings first) for programs.
+
+    On a terminal the columns ``numbers`` are set flush right, and cells are one line of ``most`` characters (0: whole).
+    """
+    if not stdout_is_terminal():
+        for row in (columns, *rows) if any(columns) else rows:
+            sys.stdout.write("\t".join(" ".join(clean(cell).split()) for cell in row) + "\n")
+        return
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD if any(columns) else None, show_header=any(columns), pad_edge=False)
+    for position, column in enumerate(columns):
+        table.add_column(column, justify="right" if position in numbers else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(_cut(cell, most) if most else cell for cell in row))
+    stdout_console().print(table, soft_wrap=False)
+
+
+def _cut(cell: str, most: int) -> str:
+    line = " ".join(cell.split())
+    return line if len(line) <= most else line[: most - 1].rstrip() + "…"
+
+
+def decode(data: bytes) -> str:
+    """Text from bytes of unknown encoding: by byte-order mark, else UTF-8, else Windows-1252 (which fits most others)."""
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return data.decode("utf-16", errors="replace")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return data.decode("cp1252", errors="replace")
+
+
+def read_stdin(limit: int = MAX_STDIN) -> str | None:
+    """What was piped in, decoded; None where standard input is a terminal, closed or empty.
+
+    Says so on stderr while nothing comes. Raises InputError for more than ``limit`` bytes and for what is no text.
+    """
+    if sys.stdin is None or sys.stdin.closed or stdin_is_terminal():
+        return None
+    _notice_silence()
+    source = getattr(sys.stdin, "buffer", None)
+    data = source.read(limit + 1) if source is not None else sys.stdin.read(limit + 1).encode("utf-8", "replace")
+    if len(data) > limit:
+        raise InputError(
+            f"standard input: more than {limit // 2**20} MB", "save it to a file and name the file in the task"
+        )
+    text = decode(data)
+    head = text[: 2**16]
+    if sum(map(head.count, _CONTROL)) > len(head) / 20:
+        raise InputError("standard input is binary, not text", "pipe CSV, JSONL, JSON, BibTeX or text, or name the file")
+    return text if text.strip() else None
+
+
+def _notice_silence(seconds: float = 2.0) -> None:
+    """One line on stderr where a pipe stays silent: else a forgotten one looks like a hang."""
+    import select
+
+    try:
+        ready = bool(select.select([sys.stdin], [], [], seconds)[0])
+    except (OSError, ValueError):  # Windows, or a stand-in without a file descriptor
+        return
+    if not ready:
+        sys.stderr.write("waiting for standard input (add </dev/null where none is meant)\n")
+''',
+    'harness.errors': r'''"""Errors that a user can do something about. Each is one clear line and carries the exit code of DESIGN.md.
+
+A traceback that reaches the user is a bug; these are not.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class Exit(IntEnum):
+    """Exit codes of the command line."""
+
+    DONE = 0
+    FAILED = 1
+    USAGE = 2
+    NO_MODEL = 3
+    INTERRUPTED = 130
+
+
+class MarginaliaError(Exception):
+    """A failure with one line of text and, where there is one, the remedy.
+
+    ``message`` names what is wrong and where (file, row); ``remedy`` is what the user can do.
+    """
+
+    exit = Exit.FAILED
+
+    def __init__(self, message: str, remedy: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.message}; {self.remedy}" if self.remedy else self.message
+
+
+class UsageError(MarginaliaError):
+    """The command line or the task is wrong."""
+
+    exit = Exit.USAGE
+
+
+class InputError(MarginaliaError):
+    """A file or a row cannot be used."""
+
+
+class NoModelError(MarginaliaError):
+    """No model can run this here."""
+
+    exit = Exit.NO_MODEL
+
+
+class ModelError(MarginaliaError):
+    """A model answered with an error; the request may not be repeated as it is."""
+
+
+class ModelUnavailable(ModelError):
+    """The backend could not be reached, was busy or died: the same request may be sent again."""
+
+
+class ContextOverflow(ModelError):
+    """Prompt and output do not fit into the model's context."""
+
+
+class Offline(MarginaliaError):
+    """The task needs the network and ``--offline`` is in force."""
+''',
+    'harness.readers.text': r'''"""Text from files and standard input: encodings found out, lines bounded, binary files refused."""
+
+from __future__ import annotations
+
+import codecs
+import io
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+from harness.errors import InputError
+
+MAX_RECORD = 16 * 1024 * 1024
+"""Characters that one line, cell or row may have. The largest real row seen (3,303 authors) has 60,000."""
+MAX_DOCUMENT = 64 * 1024 * 1024
+"""Bytes of a file that has to be parsed as a whole (JSON, BibTeX)."""
+SMALL = 16 * 1024 * 1024
+"""Bytes up to which a table is walked once beforehand, to count its rows and see all its columns."""
+
+_CHUNK = 1024 * 1024
+_BOMS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+_SIGNATURES = (
+    (b"%PDF", "a PDF", "rename it to end in .pdf"),
+    (b"PAR1", "a Parquet file", "rename it to end in .parquet"),
+    (b"PK\x03\x04", "a zip archive or an Office document", "unpack it, or export the sheet as CSV"),
+    (b"\xd0\xcf\x11\xe0", "an Office document", "export the sheet as CSV"),
+    (b"\x1f\x8b", "compressed with gzip", "unpack it first"),
+    (b"SQLite format 3\x00", "a SQLite database", "export the table as CSV"),
+)
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_CONTROL = bytes(sorted({*range(32), 127} - set(b"\t\n\r\f\x1b")))
+_CP1252_UNDEFINED = b"\x81\x8d\x8f\x90\x9d"
+
+
+def writable(text: str) -> str:
+    """``text`` without lone surrogates, halves of characters that no file or database could hold (they come from JSON
+    escapes, and from bytes of arguments, input and file names that are not UTF-8)."""
+    return _SURROGATE.sub("\ufffd", text)
+
+
+def shown(text: str, width: int = 60) -> str:
+    """``text`` fit for a message: printable, on one line, at most ``width`` characters."""
+    line = "".join(c if c.isprintable() else "�" for c in " ".join(text.split()))
+    return line if len(line) <= width else line[: width - 1] + "…"
+
+
+@dataclass(frozen=True)
+class Text:
+    """A text that can be opened again and again: a file in its encoding, or what came on standard input."""
+
+    name: str
+    size: int
+    """Bytes of the file, or characters of a string."""
+    open: Callable[[], TextIO]
+
+    def lines(self) -> Iterator[str]:
+        """Lines with their ends. Raises InputError at one of more than MAX_RECORD characters, having read no further."""
+        with self.open() as stream:
+            number = 0
+            while line := stream.readline(MAX_RECORD + 1):
+                number += 1
+                if len(line) > MAX_RECORD:
+                    raise InputError(
+                        f"{self.name}: line {number} is longer than {MAX_RECORD >> 20} million characters",
+                        "this is hardly a table of papers",
+                    )
+                yield line
+
+    def whole(self, limit: int = MAX_DOCUMENT) -> str:
+        """All of it. Raises InputError where it is larger than ``limit`` bytes."""
+        if self.size > limit:
+            raise InputError(
+                f"{self.name} is larger than the {limit >> 20} MB that can be read at once",
+                "split it, or give the papers as CSV or JSONL",
+            )
+        with self.open() as stream:
+            return stream.read()
+
+
+def from_string(name: str, text: str) -> Text:
+    """A ``Text`` over a string."""
+    text = writable(text).removeprefix("\ufeff")
+    return Text(name, len(text), lambda: io.StringIO(text, newline=""))
+
+
+def from_path(path: Path, notes: list[str]) -> Text:
+    """A ``Text`` over a file; a guessed encoding is remarked in ``notes``.
+
+    Raises InputError for a file that is empty, binary or not readable.
+    """
+    try:
+        size = path.stat().st_size
+        if not size:
+            raise InputError(f"{path} is empty")
+        encoding, remark = _detect(path)
+    except OSError as error:
+        raise unreadable(path, error) from error
+    if remark:
+        notes.append(f"{path}: {remark}")
+    # Validated as UTF-8 where it claims to be; elsewhere a stray byte becomes U+FFFD instead of ending the run.
+    return Text(writable(str(path)), size, lambda: path.open(encoding=encoding, errors="replace", newline=""))
+
+
+def unreadable(path: Path, error: OSError) -> InputError:
+    """One line for what the operating system said about ``path``."""
+    return InputError(f"{path} cannot be read: {error.strerror or error}")
+
+
+def _detect(path: Path) -> tuple[str, str]:
+    """Name of the encoding and a remark where it was guessed. Raises InputError for a binary file."""
+    with path.open("rb") as stream:
+        head = stream.read(65536)
+        for mark, encoding in _BOMS:
+            if head.startswith(mark):
+                return encoding, ""
+        for signature, what, remedy in _SIGNATURES:
+            if head.startswith(signature):
+                raise InputError(f"{path} is {what}, not text", remedy)
+        if encoding := _utf16_without_mark(head):
+            return encoding, "read as UTF-16 (no byte-order mark)"
+        stream.seek(0)
+        encoding = _eight_bit(iter(lambda: stream.read(_CHUNK), b""))
+    # Control characters: a stray one survives in text; valid UTF-8 full of them, or other bytes with some, is no text.
+    control = sum(map(head.count, (bytes([c]) for c in _CONTROL))) / len(head)
+    if control > (0.3 if encoding == "utf-8" else 0.02):
+        raise InputError(f"{path} is a binary file, not text", "give CSV, JSONL, JSON, BibTeX, PDF or text")
+    return encoding, "" if encoding == "utf-8" else f"not UTF-8; read as {encoding}, check accented letters"
+
+
+def _utf16_without_mark(head: bytes) -> str:
+    pairs = len(head) // 2
+    low, high = head[0::2].count(0), head[1::2].count(0)
+    if high > 0.4 * pairs and low < 0.05 * pairs:
+        return "utf-16-le"
+    return "utf-16-be" if low > 0.4 * pairs and high < 0.05 * pairs else ""
+
+
+def _eight_bit(chunks: Iterator[bytes]) -> str:
+    """``utf-8`` where every byte fits, else ``cp1252`` where every byte is defined there, else ``latin-1``."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    utf8 = cp1252 = True
+    for chunk in chunks:
+        if utf8:
+            try:
+                decoder.decode(chunk)
+            except UnicodeDecodeError:
+                utf8 = False
+        cp1252 = cp1252 and not any(byte in chunk for byte in _CP1252_UNDEFINED)
+    if utf8:
+        try:
+            decoder.decode(b"", final=True)
+        except UnicodeDecodeError:
+            utf8 = False
+    if utf8:
+        return "utf-8"
+    return "cp1252" if cp1252 else "latin-1"
+''',
+    'skills.expand.expansion': r'''"""An expansion: ``hyde:``, ``lex:`` and ``vec:`` lines for one query. Read, write, and take a ``lex`` line apart.
+
+``lex`` lines go to full-text search, ``vec`` lines and the ``hyde`` passage (a hypothetical document, Gao et al. 2022) to
+vector search. Training, evaluation and serving all import this module; nothing here imports a model runtime.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from harness.console import clean
+from harness.readers.text import writable
+
+TYPES = ("hyde", "lex", "vec")
+"""In the order in which they are written."""
+MOST = {"hyde": 1, "lex": 4, "vec": 4}
+"""Lines of a type that a model may write."""
+LONGEST = {"hyde": 600, "lex": 120, "vec": 240}
+"""Characters of a line; a longer one is the product of a loop. The longest of 3,118 gold lines have 435, 75 and 125."""
+_LINE = re.compile(r"\s*(hyde|lex|vec):(.*)", re.DOTALL)
+_THOUGHTS = re.compile(r"<think>.*?</think>", re.DOTALL)
+_END_OF_TURN = re.compile(r"<\|(?:im_end|endoftext)\|>")
+_TERM = re.compile(r'(?P<minus>(?<!\S)-(?="|\w\w))?(?:"(?P<phrase>[^"]*)"|(?P<word>[^\s"]+)|")')
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of an expansion."""
+
+    type: str
+    """``hyde``, ``lex`` or ``vec``."""
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.type}: {self.text}"
+
+    def record(self) -> dict[str, str]:
+        """As it stands in JSON."""
+        return {"type": self.type, "text": self.text}
+
+
+@dataclass(frozen=True)
+class Lexical:
+    """What a ``lex`` line asks full-text search for."""
+
+    words: tuple[str, ...]
+    phrases: tuple[str, ...]
+    """Quoted: their words stand together, in this order."""
+    excluded: tuple[str, ...]
+    """Words and phrases after a minus sign: a document that holds one is not wanted."""
+
+
+def one_line(text: str) -> str:
+    """Foreign text on one line, without control characters and halves of characters."""
+    return " ".join(clean(writable(" ".join(text.split()))).split())
+
+
+def parse_expansion(text: str) -> tuple[list[Line], list[str]]:
+    """The lines of a model's answer, in its order, and what in it is no line (without its type, empty, a chat token).
+
+    Thoughts before the answer and what follows the end of the turn do not count as a part of it.
+
+    >>> parse_expansion("lex: auth settings\\nSure! Here is more:\\nvec: how to configure login")
+    ([Line(type='lex', text='auth settings'), Line(type='vec', text='how to configure login')], ['Sure! Here is more:'])
+    """
+    answer = _END_OF_TURN.split(_THOUGHTS.sub("", text), maxsplit=1)[0]
+    lines, malformed = [], []
+    for raw in answer.split("\n"):
+        match = _LINE.match(raw)
+        content = one_line(match[2]) if match else ""
+        if match and content and "<|" not in content:
+            lines.append(Line(match[1], content))
+        elif raw.strip():
+            malformed.append(one_line(raw))
+    return lines, malformed
+
+
+def lines_of(pairs: Iterable[Iterable[Any]]) -> list[Line]:
+    """Lines from ``[[type, text], …]``, as data sets and the journal keep them. ValueError for another type or no text."""
+    lines = []
+    for pair in pairs:
+        kind, text = pair
+        if kind not in TYPES or not isinstance(text, str) or not one_line(text):
+            raise ValueError(f"not a line of an expansion: {pair!r}")
+        lines.append(Line(kind, one_line(text)))
+    return lines
+
+
+def render(lines: Iterable[Line]) -> str:
+    """One ``type: text`` line each: hyde, then lex, then vec, and within a type in the order given."""
+    return "\n".join(map(str, ordered(lines)))
+
+
+def ordered(lines: Iterable[Line]) -> list[Line]:
+    """The lines sorted by type, in the order of ``TYPES``."""
+    return sorted(lines, key=lambda line: TYPES.index(line.type))
+
+
+def parse_lex(text: str) -> Lexical:
+    """A ``lex`` line taken apart. A minus sign excludes where it begins a word of two letters or more, or a phrase.
+
+    So ``-i`` remains a word (an option of some command), and so does a hyphen inside a word.
+
+    >>> parse_lex('"cache miss" profiling -sports git rebase -i')
+    Lexical(words=('profiling', 'git', 'rebase', '-i'), phrases=('cache miss',), excluded=('sports',))
+    """
+    words, phrases, excluded = [], [], []
+    for match in _TERM.finditer(text):
+        term = (match["phrase"] or match["word"] or "").strip()
+        if not term:
+            continue
+        if match["minus"]:
+            excluded.append(term)
+        elif match["phrase"]:
+            phrases.append(term)
+        else:
+            words.append(term)
+    return Lexical(tuple(words), tuple(phrases), tuple(excluded))
+''',
+    'skills.expand.prompt': r'''"""Prompt contract ``expand@1``: the bytes of the prompt and the shape of the answer of a model tuned for expansion.
+
+The prompt is Qwen3's chat template with thinking off (``enable_thinking=False``), for one user turn:
+
+    <|im_start|>user
+    /no_think Expand this search query: QUERY<|im_end|>
+    <|im_start|>assistant
+    <think>
+
+    </think>
+
+with the block of thoughts empty and two line ends after it. A ``/only:TYPE`` follows the query where only one type is
+wanted, and ``Query intent: …`` stands on a line of its own below it where one is known. The answer is lines of
+``expansion.py`` and the end of the turn. Training and every runtime take their bytes from here: the embedded one and
+Ollama are sent ``render_prompt`` as a raw prompt, ``TEMPLATE`` gives a bare ``ollama run`` the same, ``CHAT_TEMPLATE``
+travels inside the GGUF for whatever else serves it. Nothing here imports a model runtime.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from harness.errors import InputError, UsageError
+from skills.expand.expansion import LONGEST, MOST, TYPES, Line, one_line, render
+
+CONTRACT = "expand@1"
+INSTRUCTION = "/no_think Expand this search query: "
+END = "<|im_end|>"
+HEAD = f"<|im_start|>user\n{INSTRUCTION}"
+TAIL = f"{END}\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
+
+TEMPLATE = f"{HEAD}{{{{ .Prompt }}}}{TAIL}{{{{ .Response }}}}"
+"""The same prompt as a Go template, for the Modelfile."""
+
+STOPS = (END, "<|im_start|>", "<|endoftext|>")
+"""Texts that end the answer."""
+
+CHAT_TEMPLATE = (
+    "{#- Prompt contract expand@1 of Marginalia: a user's message is the bare search query, or the whole instruction; "
+    "the model was trained without system messages, and thinking is always off. "
+    "The answer is hyde:, lex: and vec: lines. -#}\n"
+    "{%- for message in messages -%}\n"
+    "{%- if message['role'] == 'user' -%}\n"
+    "{{- '<|im_start|>user\\n' -}}\n"
+    f"{{%- if not message['content'].startswith('{INSTRUCTION}') -%}}{{{{- '{INSTRUCTION}' -}}}}{{%- endif -%}}\n"
+    "{{- message['content'] + '<|im_end|>\\n' -}}\n"
+    "{%- elif message['role'] == 'assistant' -%}\n"
+    "{{- '<|im_start|>assistant\\n<think>\\n\\n</think>\\n\\n' + message['content'] + '<|im_end|>\\n' -}}\n"
+    "{%- endif -%}\n"
+    "{%- endfor -%}\n"
+    "{%- if add_generation_prompt -%}{{- '<|im_start|>assistant\\n<think>\\n\\n</think>\\n\\n' -}}{%- endif -%}"
+)
+"""The same prompt as a Jinja template, for the GGUF. Its comment also keeps it from being like any template that Ollama
+knows: within an edit distance of 100 the daemon would take its own instead."""
+
+OUTPUT_TOKENS = 400
+"""An answer needs about 60 to 150."""
+LINE_TOKENS = 200
+"""The same for a single line that is asked for again."""
+LONGEST_QUERY = 2000
+"""Characters of a query, and of an intent."""
+_ONLY = re.compile(r"(?:^|\s)/only:(\S*)\s*$", re.IGNORECASE)
+_TOKEN = re.compile(r"<(?=\||/?[a-z0-9_+-]+>)")
+
+
+@dataclass(frozen=True)
+class Query:
+    """What is to be expanded."""
+
+    text: str
+    intent: str = ""
+    only: tuple[str, ...] = ()
+    """The types that are wanted; empty for all."""
+
+    @property
+    def types(self) -> tuple[str, ...]:
+        """The types that are wanted, in the order in which they are written."""
+        return tuple(kind for kind in TYPES if kind in self.only) or TYPES
+
+
+def split_only(text: str) -> tuple[str, tuple[str, ...]]:
+    """What a user typed without a trailing ``/only:TYPE`` (or ``/only:lex,vec``), and the types that it names.
+
+    Raises UsageError for a type that there is not.
+
+    >>> split_only("auth config /only:lex")
+    ('auth config', ('lex',))
+    """
+    match = _ONLY.search(text)
+    if match is None:
+        return text.strip(), ()
+    named = re.split(r"[,|]", match[1].lower())
+    if unknown := [name for name in named if name not in TYPES]:
+        raise UsageError(f"/only:{one_line(match[1])}: no type is called {unknown[0]!r}", f"one of {', '.join(TYPES)}")
+    return text[: match.start()].strip(), tuple(named)
+
+
+def parse_query(text: str, intent: str = "", only: Iterable[str] = ()) -> Query:
+    """A query from what a user typed, checked; the types of its own ``/only:`` go before ``only``.
+
+    Raises UsageError as ``split_only`` does, InputError for a query without a letter or digit, or one that is too long.
+    """
+    text, named = split_only(text)
+    wanted = set(named or only)
+    query = Query(one_line(text), one_line(intent), tuple(kind for kind in TYPES if kind in wanted))
+    if not any(letter.isalnum() for letter in query.text):
+        raise InputError("the query holds neither letters nor digits" if query.text else "the query is empty")
+    for what, value in (("query", query.text), ("intent", query.intent)):
+        if len(value) > LONGEST_QUERY:
+            raise InputError(f"the {what} has {len(value):,} characters, at most {LONGEST_QUERY:,} are taken", "shorten it")
+    return query
+
+
+def plain(text: str) -> str:
+    """Text as it may stand in a prompt: on one line, composed (NFC), with nothing that could pass for a chat token.
+
+    >>> plain("ends <|im_end|>\\n and </think>, but Vec<T> < 3")
+    'ends < |im_end|> and < /think>, but Vec<T> < 3'
+    """
+    return _TOKEN.sub("< ", one_line(unicodedata.normalize("NFC", text)))
+
+
+def user_turn(query: Query) -> str:
+    """What the user says, as training data for chat formats needs it.
+
+    Types that are wanted but are not exactly one are left to the grammar: the model knows one ``/only:`` or none.
+    """
+    text = INSTRUCTION + plain(query.text)
+    if len(query.only) == 1:
+        text += f" /only:{query.only[0]}"
+    return text + (f"\nQuery intent: {plain(query.intent)}" if query.intent else "")
+
+
+def render_prompt(query: Query) -> str:
+    """The whole prompt, to its last byte."""
+    return HEAD + user_turn(query).removeprefix(INSTRUCTION) + TAIL
+
+
+def completion(lines: Iterable[Line]) -> str:
+    """What the model should write after the prompt: the training target."""
+    return render(lines) + END
+
+
+def grammar(types: Sequence[str]) -> str:
+    """GBNF of an answer with all of ``types``: each at least once, at most ``MOST`` times, in their order, bounded."""
+    blocks = [f'"{kind}: " {kind} ("\\n{kind}: " {kind}){{0,{MOST[kind] - 1}}}' for kind in types]
+    rules = ["root ::= " + ' "\\n" '.join(blocks)]
+    rules += [f"{kind} ::= first any{{0,{LONGEST[kind] - 1}}}" for kind in types]
+    return "\n".join([*rules, *_LETTERS])
+
+
+def line_grammar(kind: str, start: str = "") -> str:
+    """GBNF of the rest of one line after ``TYPE:`` and ``start``: a space and at least one more word."""
+    room = max(1, LONGEST[kind] - len(start) - 2)
+    return "\n".join([f'root ::= " " first any{{0,{room}}}', *_LETTERS])
+
+
+_LETTERS = ("any ::= [^\\x00-\\x1F\\x7F]", "first ::= [^\\x00-\\x20\\x7F]")
+''',
+    'skills.expand.words': r'''"""Words of a query and of its expansion: which are content, which are kin, which are names."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Collection, Iterable, Sequence
+from itertools import pairwise, takewhile
+
+STOP_WORDS = frozenset(
+    "a about after all also am an and any are as at be been before being but by can could did do does doing during each"
+    " else for from get had has have having he her here his how i if in into is it its just me more most much my no not of"
+    " on one or other our out over own she should so some such than that the their them then there these they this those"
+    " to too under up us use used using very vs was way we were what when where which while who whom whose why will with"
+    " within without would you your".split()
+)
+_WORD = re.compile(r"[^\W_]+[+#]*")
+_UNSPACED = re.compile("[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
+"""Letters of scripts whose words are not separated by spaces, or hardly inflect by endings that could be cut off."""
+_SHORTEST_BEGINNING = 3
+_SHARED_BEGINNING = 4
+_ALIKE = 0.5
+"""Dice coefficient of the letter trigrams of two words from which one counts as a spelling of the other."""
+_ACRONYM = range(2, 7)
+"""Letters of an acronym."""
+_MOST_KEYWORDS = 8
+
+_EXCLUDES = re.compile(r"-(?:\"|\w\w)")
+_JOINTS = re.compile(r"[\s_’'\"./-]")
+_MARKS = ".,!?:;()[]{}\"'“”‘’«»*`"
+_SIGNS = re.compile(r"[^\W_]\.[^\W_]|@|[^\W_](?:\+\+|#)")
+"""What file names, addresses and some languages have inside."""
+_COMMON_SHAPE = re.compile(r"\d+(?:st|nd|rd|th|s|x|k|d|h|%|-[a-z]+)|e\.g|i\.e|and/or", re.IGNORECASE)
+_OPERATORS = frozenset({"AND", "OR", "NOT"})
+
+
+def words(text: str) -> list[str]:
+    """Words in lower case without accents; ``C++`` and ``C#`` stay whole, ``node.js`` is two."""
+    if not text.isascii():
+        letters = (letter for letter in unicodedata.normalize("NFKD", text) if unicodedata.category(letter) != "Mn")
+        text = unicodedata.normalize("NFC", "".join(letters))
+    return _WORD.findall(text.casefold())
+
+
+def content_words(text: str) -> list[str]:
+    """The words that are no stop words; all of them where nothing else is left (``to be or not to be``)."""
+    found = words(text)
+    return [word for word in found if word not in STOP_WORDS] or found
+
+
+def singular(word: str) -> str:
+    """The word without a plural's ending: the S stemmer (Harman 1991, "How effective is suffixing?").
+
+    >>> singular("queries"), singular("classes"), singular("status")
+    ('query', 'classe', 'status')
+    """
+    if len(word) > 3 and word.endswith("s"):
+        if word.endswith("ies") and word[-4] not in "ea":
+            return word[:-3] + "y"
+        if word.endswith("es") and word[-3] not in "aeo":
+            return word[:-1]
+        if word[-2] not in "us":
+            return word[:-1]
+    return word
+
+
+def kin(one: str, other: str) -> bool:
+    """Whether two words may well mean related things: the same stem, one short for the other, or spelt alike.
+
+    A stem is what both begin with: at least four letters and two thirds of the shorter word. It is generous on purpose:
+    a line kept in error costs less than a good one lost.
+
+    >>> kin("auth", "authentication"), kin("configure", "configuration"), kin("kuberentes", "kubernetes")
+    (True, True, True)
+    >>> kin("auth", "config"), kin("transformer", "transport")
+    (False, False)
+    """
+    if one == other or singular(one) == singular(other):
+        return True
+    if _UNSPACED.search(one) and _UNSPACED.search(other):
+        return bool(_grams(one, 2) & _grams(other, 2))
+    shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
+    shorter = min(len(one), len(other))
+    if shared >= _SHARED_BEGINNING and 3 * shared >= 2 * shorter:
+        return True
+    if shared == shorter >= _SHORTEST_BEGINNING:
+        return True
+    first, second = _grams(one, 3), _grams(other, 3)
+    return shorter > _SHARED_BEGINNING and 2 * len(first & second) >= _ALIKE * (len(first) + len(second))
+
+
+def _grams(word: str, size: int) -> set[str]:
+    return {word[start : start + size] for start in range(max(1, len(word) - size + 1))}
+
+
+def related(text: str, anchors: Collection[str], anchor_texts: Iterable[str] = ()) -> bool:
+    """Whether a text has a content word that is kin to one of ``anchors``, or an acronym joins it to an anchor text."""
+    mine = set(content_words(text))
+    if mine & set(anchors) or any(kin(word, anchor) for word in mine for anchor in anchors):
+        return True
+    return any(_acronym(text, other) or _acronym(other, text) for other in anchor_texts)
+
+
+def _acronym(short: str, long: str) -> bool:
+    """Whether a word of ``short`` is made of the initials of words in a row of ``long`` (stop words in it or not)."""
+    full = words(long)
+    initials = {"".join(word[0] for word in full), "".join(word[0] for word in full if word not in STOP_WORDS)}
+    candidates = (word for word in words(short) if len(word) in _ACRONYM and word not in STOP_WORDS)
+    return any(singular(word) in letters or word in letters for word in candidates for letters in initials)
+
+
+# --- names -----------------------------------------------------------------------------------------------------------
+
+
+def named_entities(query: str, written: Sequence[str] = ()) -> list[str]:
+    """Words of a query that are names and must not get lost, as typed: ``GPT-4``, ``C++``, ``node.js``, ``Kubernetes``.
+
+    A word of mixed case, in capitals, or with letters and digits is one by its shape. A word that is only capitalised
+    is one inside the query; as the first word, or where every word is capitalised, only if one of the texts ``written``
+    for the query capitalises it in the middle of a sentence. Words after a minus sign are none.
+
+    >>> named_entities("How does SWE-bench score Claude on -Java issues")
+    ['SWE-bench', 'Claude']
+    """
+    tokens = [token.strip(_MARKS) for token in query.split() if not _EXCLUDES.match(token)]
+    tokens = [token for token in tokens if any(letter.isalnum() for letter in token)]
+    with_letters = [token for token in tokens if any(letter.isalpha() for letter in token)]
+    content = [token for token in with_letters if token.casefold() not in STOP_WORDS]
+    shouted = len(with_letters) > 2 and all(token.isupper() for token in with_letters)
+    titled = len(content) > 1 and all(token[0].isupper() for token in content)
+    found: dict[str, None] = {}
+    for position, token in enumerate(tokens):
+        if token in _OPERATORS or (token.casefold() in STOP_WORDS and (shouted or not _is_shaped(token))):
+            continue
+        if shouted:
+            named = not token.isalpha() and _is_shaped(token.casefold())
+        elif position and not titled:
+            named = token[0].isupper() or _is_shaped(token)
+        else:
+            named = _is_shaped(token) or (token[0].isupper() and _is_written(token, written))
+        if named:
+            found[token] = None
+    return list(found)
+
+
+def _is_shaped(word: str) -> bool:
+    """Whether a word is a name by its looks: capitals inside, digits among letters, signs of code."""
+    if _COMMON_SHAPE.fullmatch(word) or not any(letter.isalpha() for letter in word):
+        return False
+    inner_capital = any(before.isalpha() and letter.isupper() for before, letter in pairwise(word))
+    return inner_capital or any(letter.isdigit() for letter in word) or bool(_SIGNS.search(word))
+
+
+def _is_written(word: str, texts: Iterable[str]) -> bool:
+    """Whether a text has the word with its capital in the middle of a sentence."""
+    pattern = re.compile(rf"[a-z0-9,;] {re.escape(word)}(?!\w)")
+    return any(pattern.search(text) for text in texts)
+
+
+def keywords(query: str, entities: Collection[str]) -> str:
+    """The words of a query that a keyword search is made of: its names, and of the rest the first few content words.
+
+    >>> keywords("how do I fine tune GPT-4 for my support tickets?", ["GPT-4"])
+    'fine tune GPT-4 support tickets'
+    """
+    tokens = [token.strip(_MARKS) for token in query.split() if not _EXCLUDES.match(token)]
+    tokens = [token for token in tokens if words(token)]
+    content = [token for token in tokens if token in entities or not STOP_WORDS.issuperset(words(token))] or tokens
+    others = [token for token in content if token not in entities]
+    chosen = {*entities, *others[: max(0, _MOST_KEYWORDS - len(entities))]}
+    return " ".join(token for token in dict.fromkeys(content) if token in chosen)
+
+
+def holds(text: str, name: str) -> bool:
+    """Whether a text holds a name, whatever the case, hyphens, spaces, dots and plural.
+
+    >>> holds("gpt 4 fine tuning", "GPT-4"), holds("large language model", "LLMs"), holds("llm agents", "LLMs")
+    (True, False, True)
+    """
+    wanted, bare = _bare(name), _bare(text)
+    return wanted in bare or (len(wanted) > 3 and wanted.endswith("s") and wanted[:-1] in bare)
+
+
+def _bare(text: str) -> str:
+    return _JOINTS.sub("", text.casefold())
+''',
+}
+
+class _Carried(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Imports the modules that this file carries."""
+
+    def find_spec(self, name, path=None, target=None):
+        package = any(other.startswith(name + ".") for other in MODULES)
+        if name not in MODULES and not package:
+            return None
+        return importlib.util.spec_from_loader(name, self, origin=f"carried/{name}", is_package=package)
+
+    def exec_module(self, module):
+        module.__file__ = f"carried/{module.__name__.replace('.', '/')}.py"
+        exec(compile(MODULES.get(module.__name__, ""), module.__file__, "exec"), module.__dict__)
+
+
+sys.meta_path.insert(0, _Carried())
+
+import argparse
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from finetune.jobs.source.cloud import AUTO, data_folder, load, model_folder, push
+from finetune.jobs.source.eval_common import prompt_of, read_rows, trained
+from finetune.jobs.source.sft import lora, values
+from finetune.rewards.adversaries import Gold
+from finetune.rewards.background import Background
+from finetune.rewards.guard import assert_no_adversary_beats_gold
+from finetune.rewards.qmd_score import reward as qmd_reward
+from finetune.rewards.strict import StrictReward
+from harness.errors import MarginaliaError
+
+DEPENDENCIES = (
+    "accelerate>=1.15",
+    "datasets>=4",
+    "peft>=0.21",
+    "pyyaml>=6",
+    "torch>=2.6",
+    "transformers>=5",
+    "trl>=1.16,<2",
+)
+FILES = ("finetune/configs/qmd-grpo.yaml",)
+BASE = "Qwen/Qwen3-1.7B"
+Reward = Callable[[str, str], float]
+
+
+def arguments(config: Mapping[str, Any], out: str, cuda: bool) -> dict[str, Any]:
+    """The configuration as TRL's GRPOConfig takes it. TRL counts answers in a batch, not queries."""
+    answers = config["prompts"] * config["generations"]
+    at_once = min(answers, 4 * config["generations"])
+    return {
+        "output_dir": out,
+        "beta": config["beta"],
+        "num_generations": config["generations"],
+        "per_device_train_batch_size": at_once,
+        "gradient_accumulation_steps": max(1, answers // at_once),
+        "max_completion_length": config["completion_tokens"],
+        "temperature": config["temperature"],
+        "max_steps": config["steps"],
+        "learning_rate": float(config["learning_rate"]),
+        "lr_scheduler_type": config["scheduler"],
+        "warmup_steps": config["warmup_steps"],
+        "max_grad_norm": config["max_grad_norm"],
+        "save_steps": config["save_steps"],
+        "save_total_limit": 2,
+        "logging_steps": 5,
+        "report_to": "none",
+        "seed": config["seed"],
+        "bf16": cuda,
+        "use_cpu": not cuda,
+    }
+
+
+def golden(rows: Sequence[Mapping[str, Any]]) -> list[Gold]:
+    """The training rows as queries with good expansions, each query once."""
+    found: dict[str, Gold] = {}
+    for row in rows:
+        lines = [line.split(": ", 1) for line in row["completion"].splitlines()]
+        found.setdefault(row["query"].casefold(), Gold(row["query"], tuple((kind, text) for kind, text in lines)))
+    return list(found.values())
+
+
+def reward_of(names: Sequence[str], gold: Sequence[Gold]) -> Reward:
+    """The product of the rewards, after the check that no adversary beats gold. SystemExit where one does."""
+    background = Background.fit((one.query, one.lines) for one in gold)
+    known: dict[str, Reward] = {"strict": StrictReward(background), "qmd": qmd_reward}
+    parts = [known[name] for name in names]
+
+    def product(query: str, text: str) -> float:
+        return math.prod(part(query, text) for part in parts)
+
+    try:
+        print(assert_no_adversary_beats_gold(product, gold, most=200).table())
+    except MarginaliaError as error:
+        raise SystemExit(f"error: {error}") from None
+    return product
+
+
+def as_trl(reward: Reward) -> Callable[..., list[float]]:
+    """The reward as GRPOTrainer calls it: the column ``query`` comes along with the answers."""
+
+    def expansion_reward(completions: Sequence[str], query: Sequence[str], **columns: object) -> list[float]:
+        return [reward(asked, text) for asked, text in zip(query, completions, strict=True)]
+
+    return expansion_reward
+
+
+def train(config: Mapping[str, Any], base: str, sft: str, data: str, out: str, limit: int) -> None:
+    """Merge SFT into the base, train an adapter on that, write it to ``out``."""
+    import torch
+    from datasets import Dataset
+    from peft import LoraConfig
+    from trl import GRPOConfig, GRPOTrainer  # type: ignore[import-not-found]
+
+    rows = list(read_rows(data_folder(data) / "train.jsonl"))
+    gold = golden(rows)
+    reward = reward_of(config["rewards"], gold)
+    known = {row["query"].casefold(): trained(row)["prompt"] for row in rows}
+    asked = [{"prompt": known[one.query.casefold()], "query": one.query} for one in gold][: limit or None]
+    model, tokenizer = load(base, *([str(model_folder(sft, "qmd-query-expansion-1.7B-sft"))] if sft != "none" else []))
+    trainer = GRPOTrainer(
+        model=model,
+        args=GRPOConfig(**arguments(config, out, torch.cuda.is_available())),
+        train_dataset=Dataset.from_list(asked).shuffle(seed=config["seed"]),
+        reward_funcs=[as_trl(reward)],
+        processing_class=tokenizer,
+        peft_config=LoraConfig(**lora(config)),
+    )
+    trainer.train()
+    trainer.save_model(out)
+    tokenizer.save_pretrained(out)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Train and upload."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--base", default=BASE, metavar="REF", help=f"what SFT was trained on (default: {BASE})")
+    parser.add_argument(
+        "--sft", default=AUTO, metavar="REF", help="adapter of SFT (default: yours); none: it is in the base"
+    )
+    parser.add_argument("--data", default=AUTO, metavar="REF", help="data set on the hub, or a folder (default: yours)")
+    parser.add_argument(
+        "--push", default=AUTO, metavar="REPO", help="where the adapter goes (default: yours); none keeps it"
+    )
+    parser.add_argument("--out", default="grpo", metavar="FOLDER", help="where it is written first")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a value; repeatable")
+    parser.add_argument("--limit", type=int, default=0, metavar="N", help="the first N queries only")
+    parser.add_argument("--force", action="store_true", help="train with beta 0")
+    parser.add_argument("--dry-run", action="store_true", help="show values, a prompt and rewards, and stop")
+    args = parser.parse_args(argv)
+    config = values(args.set, FILES[0])
+    if config["beta"] == 0 and not args.force:
+        raise SystemExit("error: beta 0: nothing holds the model to what it was; give --set beta=0.04, or --force")
+    if args.dry_run:
+        sample = "hyde: AUTH_SECRET is set in the environment.\nlex: authentication settings\nvec: how to configure login"
+        shown: dict[str, Any] = {"config": config, "trl": arguments(config, args.out, True), "peft": lora(config)}
+        shown |= {"prompt": prompt_of("auth config"), "qmd_reward": qmd_reward("auth config", sample)}
+        print(json.dumps(shown, indent=1))
+        return 0
+    train(config, args.base, args.sft, args.data, args.out, args.limit)
+    push(Path(args.out), args.push, "qmd-query-expansion-1.7B-grpo")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
