@@ -110,7 +110,7 @@ def phrases(text: str) -> Iterator[tuple[str, ...]]:
     """Runs of two or three content words that no punctuation parts: what may be a term (as RAKE, Rose et al. 2010).
 
     >>> list(phrases("The large language models, safely."))
-    [('large', 'language'), ('language', 'models'), ('large', 'language', 'models')]
+    [('protein', 'language'), ('language', 'models'), ('protein', 'language', 'models')]
     """
     for part in _BREAK.split(text):
         run: list[str] = []
@@ -165,7 +165,7 @@ class Terms:
         """Terms that go with the words of a query: in the papers that have them far more often than elsewhere.
 
         The papers are those with the query's rarest stems, as many of them together as leave ``FEW_PAPERS``. A term must
-        stand in ``SUPPORT`` of them; the order is by how many have it, times the logarithm of how much that is above chance.
+        stand in ``SUPPORT`` of them; the order is by how many have it, times the log of how much that is above chance.
         """
         own = set(content_stems(query))
         found: set[int] = set()
