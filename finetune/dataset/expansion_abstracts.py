@@ -33,7 +33,7 @@ QUOTES = 0.5
 """How often the first lex line has a term of the query as a quoted phrase."""
 TRIES = 4
 """Queries that are tried for a paper until one has a passage and enough terms."""
-_SCAFFOLD = frozenset(
+SCAFFOLD = frozenset(
     """
     paper work study approach approaches method methods result results propose proposed present presented show shows shown
     new novel introduce introduces existing recent recently based many several various different first second two three
@@ -109,13 +109,13 @@ class Paper:
 def phrases(text: str) -> Iterator[tuple[str, ...]]:
     """Runs of two or three content words that no punctuation parts: what may be a term (as RAKE, Rose et al. 2010).
 
-    >>> list(phrases("The large language models, safely."))
+    >>> list(phrases("The protein language models, safely."))
     [('protein', 'language'), ('language', 'models'), ('protein', 'language', 'models')]
     """
     for part in _BREAK.split(text):
         run: list[str] = []
         for word in [*_WORD.findall(part), ""]:
-            if word and word.casefold() not in FUNCTION_WORDS | _SCAFFOLD and len(word) > 1 and not word.isdigit():
+            if word and word.casefold() not in FUNCTION_WORDS | SCAFFOLD and len(word) > 1 and not word.isdigit():
                 run.append(word)
                 continue
             yield from pairwise(run)
