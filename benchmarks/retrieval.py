@@ -1,6 +1,9 @@
 """How well passages are found without any model: BM25 by FTS5, and what three model-free expansions make of it.
 
-    python benchmarks/retrieval.py [--sets scifact cranfield cisi] [--json scores.json]
+    python benchmarks/retrieval.py [--sets scifact cranfield cisi] [--embed NAME] [--json scores.json]
+
+With ``--embed`` (a model of Ollama or a .gguf file) its vectors alone and fused with BM25 stand in the table, too: what
+fusion must beat to be worth it is the better of the two.
 
 SciFact's figures depend on the judgements: "scifact" is the 300 queries of BEIR's test set; "scifact, evidence" those of
 them for which annotators marked evidence, judged by it alone (BEIR also counts documents that are merely cited).
@@ -26,14 +29,19 @@ from typing import Any
 import numpy as np
 from common import DATA, need, report
 from relevance_feedback import Feedback
+from rich.console import Console
 
+from harness.config import load_settings
+from harness.context import Context
 from harness.search import evaluate
 from harness.search.bm25 import LexicalQuery, parse
+from harness.search.embedders import embed_new, open_embedder
 from harness.search.evaluate import Collection, Rank
 from harness.search.fusion import Ranking
 from harness.search.search import DEPTH, Line, Plan, is_sure, search
 from harness.search.sqlite_store import SqliteStore
 from harness.search.store import Scope
+from harness.search.vectors import Embedder
 
 TEMPLATE = ("{query} overview", "{query} methods and results", "guide to {query}")
 """Lines that know nothing of the query."""
@@ -98,11 +106,38 @@ def rank_bm25(collection: Collection) -> Rank | None:
     return rank
 
 
-def systems(collection: Collection, folder: Path) -> Iterator[tuple[str, Rank]]:
+def embedder_of(name: str) -> Embedder:
+    """The embedding model, with what it has to say on stderr."""
+    console = Console(stderr=True)
+
+    def nothing(*args: Any, **more: Any) -> Any:
+        raise NotImplementedError
+
+    return open_embedder(name, Context(load_settings(), console, Path(), nothing, nothing))
+
+
+def embedded(store: SqliteStore, embedder: Embedder, depth: int = 300) -> Iterator[tuple[str, Rank]]:
+    """Vectors alone, and fused with BM25."""
+    embed_new(store, embedder, Console(stderr=True))
+
+    def dense(text: str) -> list[str]:
+        return evaluate.papers(store, [chunk for chunk, _ in store.dense(embedder, embedder.query(text), depth, Scope())])
+
+    def fused(text: str) -> list[str]:
+        found = search(store, text, embedder=embedder, plan=Plan(limit=depth, depth=depth))
+        return [hit.chunk.paper for hit in found.hits]
+
+    yield "vectors", dense
+    yield "BM25 + vectors", fused
+
+
+def systems(collection: Collection, folder: Path, embedder: Embedder | None) -> Iterator[tuple[str, Rank]]:
     """Ours first, then its peers."""
     store = SqliteStore(folder / "whole.db")
     evaluate.put(store, collection)
     yield "BM25 (ours)", evaluate.lexical(store)
+    if embedder is not None:
+        yield from embedded(store, embedder)
     yield "FTS5 as it comes", unweighted(folder / "whole.db")
     cut = SqliteStore(folder / "cut.db")
     evaluate.put(cut, collection, abstracts=False)
@@ -140,14 +175,14 @@ def sure(store: SqliteStore, collection: Collection, ndcg: np.ndarray) -> dict[s
     return {"share": round(float(mask.mean()), 3), "ndcg_sure": round(means[0], 3), "ndcg_others": round(means[1], 3)}
 
 
-def on(name: str, folder: Path) -> tuple[list[list[str]], dict[str, Any]]:
+def on(name: str, folder: Path, embedder: Embedder | None) -> tuple[list[list[str]], dict[str, Any]]:
     """The rows and the result of one set."""
     rows: list[list[str]] = []
     result: dict[str, Any] = {}
     collections = load(name)
     whole = next(iter(collections.values()))
     ours: dict[str, Any] = {}
-    for system, rank in systems(whole, folder):
+    for system, rank in systems(whole, folder, embedder):
         times: list[float] = []
         for label, collection in collections.items():
             scores = evaluate.measure(timed(rank, times), collection)
@@ -169,14 +204,16 @@ def on(name: str, folder: Path) -> tuple[list[list[str]], dict[str, Any]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sets", nargs="+", choices=SETS, default=SETS)
+    parser.add_argument("--embed", metavar="NAME", help="an embedding model of Ollama, or a .gguf file")
     parser.add_argument("--json", type=Path, help="write the scores")
     args = parser.parse_args()
 
+    embedder = embedder_of(args.embed) if args.embed else None
     rows: list[list[str]] = []
     result: dict[str, Any] = {}
     for name in args.sets:
         with tempfile.TemporaryDirectory() as folder:
-            more, scores = on(name, Path(folder))
+            more, scores = on(name, Path(folder), embedder)
         rows += more
         result |= scores
     header = ["set", "system", *METRICS, "CPU ms", "against ours"]

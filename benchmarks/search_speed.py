@@ -83,7 +83,7 @@ def questions(chunks: Sequence[str], count: int, seed: int) -> list[str]:
 
 def load(store: SqliteStore, asked: Sequence[str]) -> float:
     """How many chunks a question's terms occur in, summed over the terms, as a share of all chunks (median)."""
-    (total,) = store._select("SELECT count(*) FROM chunks")[0]
+    total = int(store._select("SELECT count(*) FROM chunks")[0][0])
     sql = "SELECT count(*) FROM body WHERE body MATCH ?"
     sums = [sum(store._select(sql, (f'"{word}"',))[0][0] for word in parse(text).words) for text in asked]
     return float(np.median(sums)) / total

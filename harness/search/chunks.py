@@ -22,8 +22,6 @@ OVERLAP = 200
 """Characters of whole sentences that the next chunk repeats."""
 _STRETCH = 1.25
 """How far the last chunk of a section may pass the target, rather than leave a crumb behind it."""
-_LONGEST_BLOCK = 20_000
-"""Characters given to the sentence splitter at once: its time grows with the square of them."""
 
 Span = tuple[int, int, int]
 """Start, end and page (from 1, or 0) of one sentence."""
@@ -88,10 +86,7 @@ def _joined(blocks: Sequence[Block]) -> tuple[str, list[Span]]:
         text += "\n\n" if text else ""
         base = len(text)
         text += writable(block.text)
-        for start in range(0, len(block.text), _LONGEST_BLOCK):
-            for sentence in split(block.text[start : start + _LONGEST_BLOCK]):
-                at = start + sentence.start
-                spans.append((base + at, base + start + sentence.end, block.page_at(at)))
+        spans += [(base + one.start, base + one.end, block.page_at(one.start)) for one in split(block.text)]
     return text, spans
 
 

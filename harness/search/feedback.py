@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from harness.search.bm25 import STOP_WORDS, WEIGHTS, LexicalQuery
+from harness.search.bm25 import STOP_WORDS, WEIGHTS, LexicalQuery, parse
 from harness.search.store import Ranked, Scope, Store, StoredChunk
 
 _WORD = re.compile(r"[^\W_]+")
@@ -70,8 +70,8 @@ class TermStore(Store, Protocol):
         """How many chunks of running text there are, and how many of them have each word (or another form of it)."""
         ...
 
-    def weighted(self, parts: Sequence[Part], limit: int, scope: Scope) -> Ranked:
-        """The best chunks by the weighted sum of their BM25 scores."""
+    def weighted(self, parts: Sequence[Part], ids: Sequence[int], scope: Scope) -> Ranked:
+        """Some chunks by the weighted sum of their BM25 scores for several queries; those that none finds are left out."""
         ...
 
 
@@ -122,10 +122,15 @@ def with_feedback(
 ) -> tuple[Ranked, list[Term]]:
     """The ranking of the query with terms of the corpus, and these; ``found`` as it is where there are none.
 
-    ``found`` is BM25's ranking of the query. With phrases or exclusions the caller checks what came in with the terms.
+    ``found`` is BM25's ranking of the query. What stands among its first ``depth`` chunks, or among those of the terms, is
+    ranked by both. With phrases or exclusions the caller checks what came in with the terms.
     """
     terms = corpus_terms(store, found, feedback)
-    return (store.weighted(parts(query, terms, feedback), depth, scope), terms) if terms else (found, [])
+    if not terms:
+        return found, []
+    by_terms = store.lexical(LexicalQuery(tuple(term.word for term in terms), without=query.without), depth, scope)
+    candidates = sorted({chunk for chunk, _ in (*found[:depth], *by_terms)})
+    return store.weighted(parts(query, terms, feedback), candidates, scope)[:depth], terms
 
 
 def shown(terms: Sequence[Term]) -> str:
@@ -133,8 +138,17 @@ def shown(terms: Sequence[Term]) -> str:
     return " ".join(term.word for term in terms)
 
 
-def expansion_line(terms: Sequence[Term], longest: int) -> str:
-    """The strongest terms as the text of a ``lex`` line of at most ``longest`` characters."""
+def expansion_line(store: TermStore, question: str, longest: int, scope: Scope | None = None) -> str:
+    """Terms of the corpus as the text of a ``lex`` line of at most ``longest`` characters, for a search elsewhere.
+
+    "" where what is found for the question has none in common.
+    """
+    feedback, scope = Feedback(), scope or Scope()
+    return cut(corpus_terms(store, store.lexical(parse(question), feedback.chunks, scope), feedback), longest)
+
+
+def cut(terms: Sequence[Term], longest: int) -> str:
+    """The strongest terms that fit into ``longest`` characters."""
     words: list[str] = []
     for term in terms:
         if len(" ".join([*words, term.word])) > longest:

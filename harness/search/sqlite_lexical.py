@@ -21,22 +21,22 @@ Count = Callable[[str, int], int]
 
 
 def matches(query: LexicalQuery, count: Count, least: int, scored: int = SCORED) -> list[str]:
-    """FTS5 queries, no two of which find the same chunk; the best of what they find together is the answer.
+    """FTS5 queries; a chunk's score is the highest that any of them gives it.
 
-    The rarest terms find as many chunks as ``scored``, and at least ``least``; each chunk is scored by all terms.
+    The rarest terms find as many chunks as ``scored``, and at least ``least``. The first query scores those of them that
+    have a frequent term, too, by all terms; the second one scores all by the rare ones, which is right for the others, and
+    for the former less than the first query's score. So the best of each together hold the best of all.
     """
     if not query.match:
         return []
     if query.phrases:
         return [query.match]  # they narrow it down already
     finding, others = divided(query.words, count, least, scored)
-    if not finding:
+    found, more, unwanted = any_of(finding), any_of(others), any_of(query.without)
+    if not found:
         return []
-    if not others:
-        return [_without(any_of(finding), any_of(query.without))]
-    found, more = any_of(finding), any_of(others)
-    unwanted = " OR ".join(filter(None, [more, any_of(query.without)]))
-    return [_without(f"({found}) AND ({more})", any_of(query.without)), _without(found, unwanted)]
+    by_rare = _without(found, unwanted)
+    return [_without(f"({found}) AND ({more})", unwanted), by_rare] if more else [by_rare]
 
 
 def divided(words: Sequence[str], count: Count, least: int, scored: int) -> tuple[list[str], list[str]]:

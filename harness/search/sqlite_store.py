@@ -139,12 +139,14 @@ class SqliteStore:
 
     def lexical(self, query: LexicalQuery, limit: int, scope: Scope) -> Ranked:
         """As in ``Store``; exact where the query's terms are not frequent (``sqlite_lexical``)."""
-        found: Ranked = []
+        found: dict[int, float] = {}
         for name in _indexes(scope):
             ways = [query.match] if scope.files is not None else matches(query, partial(self._count, name), limit)
-            some = [pair for match in ways if match for pair in self._lexical(name, match, limit, scope)]
-            found += self._lexical(name, query.match, limit, scope) if len(ways) > 1 and len(some) < limit else some
-        return sorted(found, key=lambda item: (-item[1], item[0]))[:limit]
+            some = _highest(pair for match in ways if match for pair in self._lexical(name, match, limit, scope))
+            if len(ways) > 1 and len(some) < limit:
+                some = dict(self._lexical(name, query.match, limit, scope))
+            found |= some
+        return sorted(found.items(), key=lambda item: (-item[1], item[0]))[:limit]
 
     def _count(self, name: str, match: str, most: int) -> int:
         sql = f"SELECT count(*) FROM (SELECT 1 FROM {name} WHERE {name} MATCH ? LIMIT ?)"
@@ -156,23 +158,25 @@ class SqliteStore:
         rows = self._select(f"{sql} ORDER BY score DESC, i.rowid LIMIT ?", (*values, match, limit))
         return [(chunk, score) for chunk, score in rows]
 
-    def weighted(self, parts: Sequence[Part], limit: int, scope: Scope) -> Ranked:
-        """The best chunks by the weighted sum of their BM25 scores for several queries."""
+    def weighted(self, parts: Sequence[Part], ids: Sequence[int], scope: Scope) -> Ranked:
+        """As in ``TermStore``."""
         where, inside = _within(scope)
+        among = json.dumps(list(ids))
         selects, values = list[str](), list[str | float]()
         for name in _indexes(scope):
             for query, weight in parts:
                 if query.match:
                     one = f"SELECT i.rowid AS id, ? * {_score(name)} AS score FROM {name} i{_joined(where)}"
-                    selects.append(f"{one} WHERE {name} MATCH ?")
-                    values += [weight, *inside, query.match]
+                    selects.append(f"{one} WHERE {name} MATCH ? AND +i.rowid IN (SELECT value FROM json_each(?))")
+                    values += [weight, *inside, query.match, among]
         if not selects:
             return []
-        sql = f"SELECT id, sum(score) AS total FROM ({' UNION ALL '.join(selects)}) GROUP BY id"
-        return [(chunk, score) for chunk, score in self._select(f"{sql} ORDER BY total DESC, id LIMIT ?", (*values, limit))]
+        # The limit of none keeps SQLite from computing the sum inside a part, where bm25 has no context.
+        sql = f"SELECT id, sum(score) AS total FROM ({' UNION ALL '.join(selects)} LIMIT -1) GROUP BY id"
+        return [(chunk, score) for chunk, score in self._select(f"{sql} ORDER BY total DESC, id", values)]
 
     def stems(self, words: Sequence[str]) -> list[str]:
-        """The stem of each word, as the index has it; "" for what is not one word to it."""
+        """As in ``TermStore``."""
         with self._lock:
             return self._stemmer.stems(words)
 
@@ -260,6 +264,14 @@ def _chunk(row: Sequence[Any]) -> StoredChunk:
     number, file, title, place, paper, header, section, page, is_reference, text, sentences = row
     spans = tuple((start, end, at) for start, end, at in json.loads(sentences))
     return StoredChunk(number, file, title, place, paper, header, section, page, bool(is_reference), text, spans)
+
+
+def _highest(pairs: Iterable[tuple[int, float]]) -> dict[int, float]:
+    """The highest score of each chunk."""
+    found: dict[int, float] = {}
+    for chunk, score in pairs:
+        found[chunk] = max(score, found.get(chunk, score))
+    return found
 
 
 def _indexes(scope: Scope) -> tuple[str, ...]:
