@@ -75,6 +75,14 @@ def test_strength_is_comparable_between_questions() -> None:
     assert bm25(Counter(["oat"] * 1000), 1.0, short) == pytest.approx(1, abs=0.01)
 
 
+def test_the_number_of_a_page_is_no_evidence() -> None:
+    evidence, terms = evidence_for(
+        "What happened in chapter 14?", [passage(1, "Cats sleep.", title="On cats › p. 14", page=14)]
+    )
+    assert "14" not in evidence[0].header
+    assert terms.coverage(evidence[0].header) == 0
+
+
 def test_pairs_count_where_they_stand_together() -> None:
     terms = terms_of("dry storage", Counts(), Stemmer())
     assert pair_coverage([["dry", "storag"]], terms) == 1

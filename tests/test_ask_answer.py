@@ -95,6 +95,14 @@ def test_what_stays_wrong_is_listed_apart(server: OllamaServer, reader: OllamaMo
     assert len([body for body in asked.asked if body["options"]["num_predict"] > 1]) == 2
 
 
+def test_a_reasoning_that_names_what_nothing_has_is_remarked(server: OllamaServer, reader: OllamaModel) -> None:
+    claim = ("Rye grew 12.5% faster than oats on sandy soil.", [(1, "Rye grew 12.5% faster than oats")])
+    script(server, said(claim, reasoning="Passages 1 and 2 speak of 24 fields and [2] of GPT-5."))
+    assert write_answer(reader, QUESTION, passages()).notes == ("the reasoning names what no passage has: GPT-5",)
+    script(server, said(claim, reasoning="Passage 1 has 12.5 percent, p < 0.05."))
+    assert write_answer(reader, QUESTION, passages()).notes == ()
+
+
 def test_nothing_that_holds_is_no_answer(server: OllamaServer, reader: OllamaModel) -> None:
     script(server, WRONG)
     answer = write_answer(reader, QUESTION, passages())
@@ -128,7 +136,7 @@ def test_a_repair_that_cannot_be_read_leaves_the_first_answer(server: OllamaServ
     answer = write_answer(reader, QUESTION, passages())
     assert answer.answer.endswith("[2]")
     assert answer.unsupported == ("Rye fell by 77%.",)
-    assert any("could not be read" in note for note in answer.notes)
+    assert any("could not be repaired: the model's answer is no JSON" in note for note in answer.notes)
 
 
 def test_an_answer_cut_at_its_limit_keeps_its_whole_sentences(server: OllamaServer, reader: OllamaModel) -> None:

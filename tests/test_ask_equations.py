@@ -73,6 +73,13 @@ def test_a_symbol_is_not_renamed_to_one_that_means_something_else_there() -> Non
     assert mismatched("k = 2 r", "n = 2 m", "k = 7 + m")
 
 
+def test_a_value_is_checked_as_a_number_unless_the_symbol_has_another() -> None:
+    source = "We sowed 24 fields, where $L = a + b$ and $k = 7$."
+    assert equations.check("On $n = 24$ fields", [source]).mismatched == ()
+    assert equations.check("On $n = 25$ fields", [source]).mismatched == ("n = 25",)
+    assert equations.check("With $k = 24$", [source]).mismatched == ("k = 24",)
+
+
 def test_symbols_numbers_and_money_are_no_equations() -> None:
     assert equations.check("The rate $k$ is $5$; it costs $5 and $6 more.", ["nothing"]) == equations.Findings()
     assert formulas(r"It is $a$, $$b = 1$$ and \(c\), \[d\]; not $5 or $6.") == ["a", "b = 1", "c", "d"]

@@ -44,6 +44,13 @@ def test_a_question_for_an_amount_prefers_a_sentence_with_a_number() -> None:
     assert ranked(question, evidence, terms)[0].sentence.text == many
 
 
+def test_a_question_for_a_meaning_prefers_the_sentence_that_gives_it() -> None:
+    said, used = "A sparse check (SC) is a question about one cell.", "We found that every sparse check reduced errors."
+    question = "What is a sparse check?"
+    evidence, terms = evidence_for(question, [passage(1, f"{used} {said}")])
+    assert ranked(question, evidence, terms)[0].sentence.text == said
+
+
 def test_equal_scores_keep_the_order_of_the_text() -> None:
     evidence, terms = evidence_for("rye", [passage(1, "Rye grows on sand. Rye grows on clay.")])
     assert [one.sentence.at for one in ranked("rye", evidence, terms)] == [0, 1]

@@ -107,6 +107,7 @@ def test_what_the_papers_do_not_say_is_not_answered(capsys: pytest.CaptureFixtur
     assert "satellites" in out.split("#####")[0]
     status, [record], _ = run(capsys, '/ask --threshold 0 "Which satellites measured the yield of rye from orbit in 1987?"')
     assert not record["abstained"]
+    assert record["notes"][0].startswith("none of the passages has: satellites, ")
 
 
 def test_people_see_reasoning_mark_answer_and_sources(capsys: pytest.CaptureFixture[str]) -> None:
@@ -158,6 +159,7 @@ def test_explain_accounts_for_every_stage(capsys: pytest.CaptureFixture[str]) ->
         ("/ask --docs papers --passages 0 Why?", "is not a whole number from 1", 2),
         ("/ask --docs papers --threshold 2 Why?", "is not a number from 0 to 1", 2),
         ("/ask --docs papers --expand --no-expand Why?", "exclude each other", 2),
+        ("/ask papers/ Why?", '/ask --docs papers/ "QUESTION"', 2),
         ("/ask --docs papers asked.csv", "there is no file", 1),
         ("/ask --docs papers Why? save to answer.pdf", "cannot write .pdf", 2),
         ("/ask --docs broken Why?", "none of the files in broken can be read", 1),
@@ -174,7 +176,7 @@ def test_a_file_that_cannot_be_read_is_told_and_the_rest_answers(place: Path, ca
     (place / "papers" / "cut.pdf").write_bytes(b"%PDF-1.4 and nothing more")
     status, [record], err = run(capsys, f'/ask --docs papers "{QUESTION}"')
     assert (status, record["abstained"]) == (0, False)
-    assert record["notes"] == ["1 of 4 files could not be read"]
+    assert record["notes"][-1] == "1 of 4 files could not be read"
     assert "cut.pdf is damaged" in err
 
 
@@ -184,6 +186,7 @@ def test_a_session_understands_follow_ups_until_it_is_cleared() -> None:
         session.run('/ask --docs papers "Was mould found in the oats?"')
         [record] = session.run("/ask And how were they stored?").records
         assert record["notes"][0] == "understood as: And how were they stored? (mould found oats)"
+        assert record["question"] == "And how were they stored?"
         assert record["citations"][0]["quote"] == OATS
         session.clear()
         [record] = session.run("/ask And how were they stored?").records
@@ -252,6 +255,41 @@ def test_a_chat_model_that_writes_nonsense_leaves_the_extractive_answer(
     status, [record], _ = run(capsys, '/ask --docs papers "Was mould found in stored oats?"')
     assert (status, record["style"], record["citations"][0]["quote"]) == (0, "extractive", OATS)
     assert record["notes"][0].startswith("the chat model failed: ")
+
+
+def test_an_embedding_model_takes_part_where_it_is_named(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
+    daemon.add("embedder", capabilities=("embedding",))
+    task = f'/ask --docs papers --embed embedder --extractive --explain "{QUESTION}"'
+    status, [record], err = run(capsys, task)
+    assert status == 0
+    assert re.search(r"dense +original score", err)
+    assert record["citations"][0]["quote"] == RYE_FOUND
+    asked = len(daemon.bodies("/api/embed"))
+    run(capsys, task)
+    assert len(daemon.bodies("/api/embed")) == asked + 1
+    _, _, err = run(capsys, f'/ask --docs papers --extractive --vec "early reaping" "{QUESTION}"')
+    assert "there is no embedding model" in run(capsys, f'/ask --extractive --vec x --explain "{QUESTION}"')[2] + err
+
+
+def test_what_needs_a_chat_model_is_a_note_without_one(capsys: pytest.CaptureFixture[str]) -> None:
+    _, [record], _ = run(capsys, f'/ask --docs papers --rerank 2 --expand "{QUESTION}"')
+    assert any(note.startswith("searched without an expansion: no model can serve expand") for note in record["notes"])
+    assert "not reranked: there is no chat model" in record["notes"]
+    assert record["citations"][0]["quote"] == RYE_FOUND
+
+
+def test_the_growing_answer_is_shown_on_a_terminal_and_wiped(capsys: pytest.CaptureFixture[str]) -> None:
+    from rich.console import Console
+
+    from skills.ask.show import streaming
+
+    screen = io.StringIO()
+    with streaming(Console(file=screen, force_terminal=True, width=60), True) as on_text:
+        assert on_text is not None
+        on_text("The yield \x1b]0;x\x07fell.")
+    assert "The yield fell." in screen.getvalue()
+    with streaming(Console(file=io.StringIO()), True) as on_text:
+        assert on_text is None
 
 
 def test_a_batch_asks_the_model_once_for_each_question(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import unicodedata
 
 import pytest
@@ -99,6 +100,7 @@ def test_a_citation_has_the_files_own_words_and_the_page_they_stand_on() -> None
     assert (last.quote, last.page) == ("Each field was watered for 3 weeks", 5)
     assert cite("rye", passage(RYE)) is None  # shows nothing
     assert cite("It fell.", passage("It fell. Then came rain.")) is not None  # short, but a whole sentence
+    assert cite("Table 2.", passage("Table 2. Then came rain.")) is None
 
 
 @pytest.mark.parametrize(
@@ -170,6 +172,8 @@ def test_a_number_with_another_digit_is_missing(value: object, data: st.DataObje
         ),
         ("Oats outperform rye in the north.", "Rye outperforms oats in the north.", "swaps the sides of 'outperform'"),
         ("Rye grew faster than oats on sand.", "Rye grew faster than oats on sand.", ""),
+        ("Rain is inadequate for rye on sand.", "Rain is not adequate for rye on sand.", ""),
+        ("Rain did not help rye on sand.", "We asked whether rain did help rye on sand.", ""),
         ("Rye does not grow on sand.", "Rye doesn't grow on sand.", ""),
         ("The coast is wet.", "Rye does not grow on sand.", ""),
         ("Rye grew faster than oats.", "On sand, rye grew faster than oats and wheat.", ""),
@@ -177,6 +181,12 @@ def test_a_number_with_another_digit_is_missing(value: object, data: st.DataObje
 )
 def test_plain_turns_are_seen(claim: str, sentence: str, said: str) -> None:
     assert turned(claim, sentence, Stemmer()) == said
+
+
+def test_a_number_of_the_passage_in_the_place_of_another_is_seen() -> None:
+    found = check("Each field was watered for 24 weeks with 1,200 litres.", (1, "Each field was watered for 3 weeks"))
+    assert [problem.message for problem in found.problems] == ["passage 1 does not have 24 weeks"]
+    assert check("On 24 fields, watered for 3 weeks, rye grew.", (1, "Each field was watered for 3 weeks")).holds
 
 
 def test_a_true_sentence_holds() -> None:
@@ -205,12 +215,28 @@ def test_a_false_sentence_does_not_hold_whatever_it_quotes(text: str, citation: 
     assert not found.holds
 
 
+def test_an_equation_that_cannot_be_compared_is_remarked_and_holds_no_sentence_up() -> None:
+    found = check("Rye on sandy soil grew by $r = \\frac{a}{b}$.", (1, "Rye grew 12.5% faster than oats on sandy soil"))
+    assert found.holds
+    assert found.notes == ("not checked, its passages have no LaTeX: r = \\frac{a}{b}",)
+
+
 def test_a_quote_that_is_not_there_is_replaced_by_the_sentence_that_supports() -> None:
     found = check("Rye grew 12.5% faster than oats on sandy soil.", (1, "rye is much quicker than any oats"))
     assert kinds(found) == ["quote"]
     assert found.holds
     assert [citation.quote for citation in found.citations] == [RYE[RYE.index("Rye grew") : RYE.index(" The early")]]
     assert kinds(check("Rye grew 12.5% faster than oats on sandy soil.", (7, "Rye grew 12.5% faster"))) == ["number"]
+
+
+def test_a_quote_that_is_there_but_says_nothing_of_it_is_replaced_too() -> None:
+    found = check(
+        "Rye grew 12.5% faster than oats on sandy soil.", (1, "Each field was watered for 3 weeks with 1,200 litres")
+    )
+    assert found.problems == ()
+    assert [(one.quote[:9], one.page) for one in found.citations] == [("Rye grew ", 4)]
+    both = ((1, "Rye grew 12.5% faster than oats"), (1, "We sowed rye on 24 fields near the coast"))
+    assert len(check("Sowed on 24 fields near the coast, rye grew 12.5% faster than oats.", *both).citations) == 2
 
 
 def test_a_sentence_that_nothing_says_holds_with_no_citation_at_all() -> None:
@@ -236,3 +262,16 @@ def test_a_whole_draft_is_checked_in_order() -> None:
     assert (first.holds, second.holds) == (True, False)
     assert first.citations[0].quote == "Training took 5 h on eight cards"
     assert first.citations[0].quote in LOSS
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a" * 5000, "a-" * 3000, "1," * 3000, "…" * 3000, "a.b/" * 2000 + " ", "( " * 3000, "x1" * 2500, "nine-" * 1000],
+)
+def test_checks_of_odd_texts_end_soon(text: str) -> None:
+    started = time.monotonic()
+    text = text[:4000]  # of a passage; a sentence has 1,000 at most
+    figures.missing(text[:1000], [text[1:]])
+    quotes.find(text[:1000], text)
+    turned(text[:1000], text, Stemmer())
+    assert time.monotonic() - started < 5

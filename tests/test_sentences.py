@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sentences_reference import split as reference
 
 from harness.sentences import locate, split
 
@@ -65,3 +67,32 @@ def test_agrees_with_the_segmentation_of_the_gold() -> None:
     rows = [json.loads(line) for line in GOLD.read_text().splitlines()]
     same = sum(texts(row["abstract"]) == row["sentences"] for row in rows)
     assert same / len(rows) >= 0.98
+
+
+PIECES = [
+    *"We we e.g. i.e. Fig. al. etc. J. B. U.S. No. min. 1. 2) (a) iv pH mRNA results The 3.5 v1.0 end.Next ab.The".split(),
+    *". ... !? … 。 ] ) ( , ; : — ' \" ” $ $$ \\( \\) \\[ \\] \\cite é İ x A".split(),
+    *("\n", "\n\n", "\r\n", " ", "  ", "\t", "\x1c", "\u00a0", "ab\n.The"),
+]
+
+
+@given(st.lists(st.tuples(st.sampled_from(PIECES), st.sampled_from(["", " "])), max_size=60))
+def test_the_linear_splitter_gives_what_the_old_one_gave(pieces: list[tuple[str, str]]) -> None:
+    text = "".join(piece + space for piece, space in pieces)
+    assert split(text) == reference(text)
+
+
+@pytest.mark.parametrize(
+    "unit", ["We use e.g. this (Fig. 3). ", "e.g. ", "......a ", "\\( a. ", "$ a. ", "A. ", " . ", "\n "]
+)
+def test_time_is_in_proportion_to_length(unit: str) -> None:
+    def seconds(size: int) -> float:
+        text = unit * (size // len(unit))
+        spent = []
+        for _ in range(3):
+            started = time.process_time()
+            split(text)
+            spent.append(time.process_time() - started)
+        return min(spent)
+
+    assert seconds(48_000) < 24 * max(seconds(6_000), 0.001)  # 8 times the text; its square would be 64

@@ -44,6 +44,8 @@ class Feedback:
     terms: int = 20
     share: float = 0.3
     """Weight of all terms together, where the query's own words have 1 together."""
+    lines: float = 0.1
+    """Weight of all words of an expansion's lex lines together: they say what a model thinks, not what the corpus has."""
     common: float = 0.1
     """Terms in more than this share of the chunks say nothing."""
 
@@ -97,15 +99,15 @@ def corpus_terms(store: TermStore, found: Ranked, feedback: Feedback) -> list[Te
     return [Term(forms[stem], _level(weights[stem] / weights[strongest[0]])) for stem in strongest[: feedback.terms]]
 
 
-def parts(query: LexicalQuery, terms: Sequence[Term], feedback: Feedback) -> list[Part]:
-    """The query with terms of the corpus as weighted queries: its own words share 1, the terms ``feedback.share``.
+def parts(query: LexicalQuery, terms: Sequence[Term], feedback: Feedback, lines: Sequence[str] = ()) -> list[Part]:
+    """The query with terms of the corpus and words of lex lines as weighted queries.
 
-    >>> [(part.words, weight) for part, weight in parts(LexicalQuery(("a", "b")), [Term("c", 1.0)], Feedback())]
-    [(('a', 'b'), 0.5), (('c',), 0.3)]
+    Its own words share 1, the terms ``feedback.share``, the words and phrases of the lines ``feedback.lines``.
+
+    >>> [(part.words, weight) for part, weight in parts(LexicalQuery(("a", "b")), [Term("c", 1.0)], Feedback(), ["d e"])]
+    [(('a', 'b'), 0.5), (('c',), 0.3), (('d', 'e'), 0.05)]
     """
-    own = len(query.words) + len(query.phrases)
-    if not own or not terms:
-        return [(query, 1.0)]
+    own = max(1, len(query.words) + len(query.phrases))
     whole = sum(term.weight for term in terms)
     levels: dict[float, list[str]] = defaultdict(list)
     for term in terms:
@@ -114,23 +116,41 @@ def parts(query: LexicalQuery, terms: Sequence[Term], feedback: Feedback) -> lis
         (LexicalQuery(tuple(words), without=query.without), feedback.share * weight / whole)
         for weight, words in sorted(levels.items(), reverse=True)
     ]
+    if written := words_of(lines, query.without):
+        more.append((written, feedback.lines / len(written.words)))
     return [(query, 1 / own), *more]
 
 
-def with_feedback(
-    store: TermStore, query: LexicalQuery, found: Ranked, feedback: Feedback, depth: int, scope: Scope
-) -> tuple[Ranked, list[Term]]:
-    """The ranking of the query with terms of the corpus, and these; ``found`` as it is where there are none.
+def words_of(lines: Sequence[str], without: tuple[str, ...]) -> LexicalQuery | None:
+    """Any of the words and phrases of lex lines as one query; None where they have none. A phrase counts as a word."""
+    parsed = [parse(line) for line in lines]
+    words = dict.fromkeys(word for one in parsed for word in (*one.words, *one.phrases))
+    return LexicalQuery(tuple(words), without=without) if words else None
 
-    ``found`` is BM25's ranking of the query. What stands among its first ``depth`` chunks, or among those of the terms, is
-    ranked by both. With phrases or exclusions the caller checks what came in with the terms.
+
+def with_feedback(
+    store: TermStore,
+    query: LexicalQuery,
+    found: Ranked,
+    feedback: Feedback,
+    depth: int,
+    scope: Scope,
+    lines: Sequence[str] = (),
+) -> tuple[Ranked, list[Term]]:
+    """The ranking of the query with terms of the corpus and words of lex ``lines``, and the terms.
+
+    ``found`` is BM25's ranking of the query; it comes back as it is where nothing joins. What stands among its first
+    ``depth`` chunks, or among those of the terms or of the lines, is ranked by all of them. Lines join by score here, with
+    a small weight: fused by rank, each would count half as much as the question, however far it has drifted. With phrases
+    or exclusions the caller checks what came in.
     """
     terms = corpus_terms(store, found, feedback)
-    if not terms:
-        return found, []
-    by_terms = store.lexical(LexicalQuery(tuple(term.word for term in terms), without=query.without), depth, scope)
-    candidates = sorted({chunk for chunk, _ in (*found[:depth], *by_terms)})
-    return store.weighted(parts(query, terms, feedback), candidates, scope)[:depth], terms
+    joining = [LexicalQuery(tuple(term.word for term in terms), without=query.without), words_of(lines, query.without)]
+    others = [chunk for one in joining if one and one.words for chunk, _ in store.lexical(one, depth, scope)]
+    if not others:
+        return found, terms
+    candidates = sorted({*others, *(chunk for chunk, _ in found[:depth])})
+    return store.weighted(parts(query, terms, feedback, lines), candidates, scope)[:depth], terms
 
 
 def shown(terms: Sequence[Term]) -> str:

@@ -75,8 +75,8 @@ def search(
 
     The question is looked up by BM25 and, with an ``embedder``, by vector. ``lines`` of an expansion join in: lex by
     BM25, vec and hyde by vector. They are left out where BM25 is sure already. With ``plan.feedback`` terms of the corpus
-    join the question, sure or not. Phrases and exclusions of the question hold for whatever is found in another way, too.
-    Raises ModelError where the embedder fails.
+    join the question, sure or not, and lex lines join it by score with less weight than these. Phrases and exclusions of
+    the question hold for whatever is found in another way, too. Raises ModelError where the embedder fails.
     """
     plan = plan or Plan()
     query, notes = parse(question), list[str]()
@@ -86,8 +86,7 @@ def search(
         if lines and is_sure(store, rankings[0], plan.sure_ratio):
             notes.append("expansion left out: BM25 is sure")
             lines = ()
-        rankings[0] = _with_corpus(store, rankings[0], query, plan, notes)
-        rankings += [_lexical(store, "lex", line.text, parse(line.text), plan) for line in lines if line.type == "lex"]
+        rankings = _by_words(store, rankings[0], query, [line.text for line in lines if line.type == "lex"], plan, notes)
     dense = [line for line in lines if line.type != "lex"]
     if embedder is not None and near is not None:
         rankings.append(near.result())
@@ -155,19 +154,21 @@ def _lexical(store: Store, kind: QueryType, text: str, query: LexicalQuery, plan
     return _ranking("bm25", kind, text, store.lexical(query, plan.depth, plan.scope))
 
 
-def _with_corpus(store: Store, original: Ranking, query: LexicalQuery, plan: Plan, notes: list[str]) -> Ranking:
-    """BM25's ranking of the question, with terms of the corpus where the plan wants them and there are some."""
-    if plan.feedback is None or not original.ids:
-        return original
-    if not isinstance(store, TermStore):
-        notes.append("terms of the corpus left out: this store does not know its words")
-        return original
+def _by_words(
+    store: Store, original: Ranking, query: LexicalQuery, lines: Sequence[str], plan: Plan, notes: list[str]
+) -> list[Ranking]:
+    """The rankings by BM25: of the question and of each lex line, or one of the question with terms of the corpus and all
+    lines, where the plan has feedback."""
+    if plan.feedback is None or not isinstance(store, TermStore):
+        notes += ["terms of the corpus left out: this store does not know its words"] if plan.feedback else []
+        return [original, *(_lexical(store, "lex", line, parse(line), plan) for line in lines)]
     found = list(zip(original.ids, original.scores, strict=True))
-    ranked, terms = with_feedback(store, query, found, plan.feedback, plan.depth, plan.scope)
-    if not terms:
+    ranked, terms = with_feedback(store, query, found, plan.feedback, plan.depth, plan.scope, lines)
+    if found and not terms:
         notes.append("terms of the corpus left out: what was found has none in common")
-        return original
-    return _ranking("bm25", "corpus", f"{original.query} + {shown(terms)}", ranked)
+    if not (terms or lines):
+        return [original]
+    return [_ranking("bm25", "corpus", " + ".join(text for text in (original.query, shown(terms), *lines) if text), ranked)]
 
 
 def _dense(store: Store, embedder: Embedder, kind: QueryType, text: str, query: LexicalQuery, plan: Plan) -> Ranking:

@@ -20,7 +20,7 @@ from skills.ask.record import Answer
 from skills.ask.terms import Terms
 
 PATH = Path(__file__).with_name("abstain.json")
-BACKGROUND = 20
+BACKGROUND = 10
 """Passages that a verdict looks at."""
 MEASURES = ("passage", "pairs", "above")
 NOT_ANSWERED = "Not answered by these papers."

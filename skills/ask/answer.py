@@ -8,15 +8,15 @@ holds, the answer is that the papers do not answer.
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
 
-from harness.errors import ContextOverflow, InputError, ModelError, ModelUnavailable
+from harness.errors import ContextOverflow, InputError, ModelError
 from harness.jobs.runner import Cancelled
 from harness.models.base import Message, Model, OnText, Options, Reply, Request
-from skills.ask import prompt, repair
+from skills.ask import equations, figures, prompt, repair
 from skills.ask.abstain import NOT_ANSWERED
 from skills.ask.prompt import Draft
 from skills.ask.record import Answer, Citation, Passage
@@ -26,6 +26,8 @@ from skills.ask.verify import Checked, Problem, Verifier
 
 TEMPLATE_TOKENS = 96
 """What a chat template adds to four messages, generously."""
+_POINTERS = re.compile(r"\bpassages?\s+\d+(?:\s*(?:,|and|to|-|–)+\s*\d+)*|\[\d+(?:[,;\s]+\d+)*\]", re.IGNORECASE)
+"""How a reasoning points at passages."""
 AGAIN = "\n\n(Some of this did not hold; it is written again.)\n\n"
 """Shown between a first answer and its repair."""
 
@@ -86,9 +88,7 @@ def write_answer(
     """
     asked = prompt.plain(question)
     if not asked or len(asked) > prompt.LONGEST_QUESTION:
-        raise InputError(
-            f"the question has {len(asked):,} characters", f"ask in 1 to {prompt.LONGEST_QUESTION:,}"
-        )  # fmt: skip
+        raise InputError(f"the question has {len(asked):,} characters", f"ask in 1 to {prompt.LONGEST_QUESTION:,} of them")
     if not passages:
         return Answer(question, "", NOT_ANSWERED, abstained=True)
     # thoughts would use up the tokens that the answer needs
@@ -97,7 +97,25 @@ def write_answer(
     model.reserve(fitted.tokens)
     writer = _Writer(model, asked, fitted, options, on_text, cancel)
     draft, checked = writer.write()
-    return _finished(model, question, draft, checked, [*fitted.notes, *writer.notes])
+    notes = [*fitted.notes, *writer.notes, _unheard(draft.reasoning, asked, fitted.passages)]
+    return _finished(model, question, draft, checked, [note for note in notes if note])
+
+
+@dataclass(frozen=True)
+class _Try:
+    """One reply, and what is to be made of it: a draft with its checks, or what is wrong."""
+
+    reply: Reply
+    draft: Draft | None = None
+    checked: tuple[Checked, ...] = ()
+    fault: ModelError | None = None
+
+    @property
+    def complaint(self) -> str:
+        """What the model should be told of it; "" where all is well."""
+        if self.fault is not None:
+            return repair.malformed(self.fault)
+        return repair.complaint(self.checked) if any(one.problems for one in self.checked) else ""
 
 
 @dataclass
@@ -118,70 +136,52 @@ class _Writer:
         self._chat = prompt.messages(self.question, self.fitted.passages)
         self._schema = prompt.schema(len(self.fitted.passages))
 
-    def write(self) -> tuple[Draft, list[Checked]]:
+    def write(self) -> tuple[Draft, Sequence[Checked]]:
         """The answer, after a repair round where the first try had faults and there is room for a second."""
-        reply = self._ask(self._chat)
-        draft, fault = self._read(reply)
-        checked = self._checked(draft) if draft else []
-        faulty = any(one.problems for one in checked)
-        if draft is None or faulty:
+        final = self._try(self._chat)
+        if complaint := final.complaint:
             if self.fitted.repairs:
-                return self._repaired(reply, draft, checked, fault)
-            self.notes.append("there was no room in the model's context to have faults repaired")
-        if draft is None:
-            raise fault or ModelError("the model gave no answer")
-        self._settle(checked)
-        return draft, checked
+                final = self._repaired(final, complaint)
+            else:
+                self.notes.append("there was no room in the model's context to have faults repaired")
+        if final.draft is None:
+            raise final.fault or ModelError("the model gave no answer")
+        self._settle(final)
+        return final.draft, final.checked
 
-    def _repaired(
-        self, reply: Reply, draft: Draft | None, checked: list[Checked], fault: ModelError | None
-    ) -> tuple[Draft, list[Checked]]:
-        """The second answer; the first where that one is worse. Raises ModelError where neither can be read."""
-        said = repair.malformed(fault) if fault else repair.complaint(checked)
+    def _repaired(self, first: _Try, complaint: str) -> _Try:
+        """The second try; the first where that one is worse."""
         if self.on_text is not None:
             self.on_text(AGAIN)
         try:
-            second, again = self._read(self._ask((*self._chat, Message("assistant", reply.text), Message("user", said))))
-        except ModelUnavailable:
-            raise
-        except ModelError as error:  # the first answer stands
-            second, again = None, error
-        if second is None:
-            if draft is None:
-                raise again or ModelError("the model gave no answer")
-            self.notes.append("the repair of the faulty sentences could not be read")
-            self._settle(checked)
-            return draft, checked
-        rechecked = self._checked(second)
-        if draft is None or repair.better(checked, rechecked):
-            self.notes.append("the answer was repaired once, after checks against the passages")
-            draft, checked = second, rechecked
-        self._settle(checked)
-        return draft, checked
+            second = self._try((*self._chat, Message("assistant", first.reply.text), Message("user", complaint)))
+        except ModelError as error:
+            second = _Try(first.reply, fault=error)
+        if first.draft is None:
+            return second
+        if second.draft is None:
+            self.notes.append(f"the faulty sentences could not be repaired: {second.fault}")
+            return first
+        if not repair.better(first.checked, second.checked):
+            return first
+        self.notes.append("the answer was repaired once, after checks against the passages")
+        return second
 
-    def _ask(self, chat: tuple[Message, ...]) -> Reply:
+    def _try(self, chat: tuple[Message, ...]) -> _Try:
+        """Ask, read, check. Raises ModelError where there is no reply, Cancelled."""
         show = AnswerStream(self.on_text).feed if self.on_text is not None else None
         request = Request(messages=chat, schema=self._schema, options=self.options)
         reply = self.model.generate(request, on_text=show, cancel=self.cancel)
         if reply.finish == "cancelled":
             raise Cancelled
-        return reply
-
-    def _read(self, reply: Reply) -> tuple[Draft | None, ModelError | None]:
-        """What a reply says, or what is wrong with it."""
-        if reply.finish == "length":
-            draft = prompt.parse_part(reply.text)
-            if draft is None:
-                said = f"the answer did not get to its first sentence within {self.options.max_tokens} tokens"
-                return None, ModelError(said, "take another model with --model")
-            self.notes.append(
-                f"the answer was stopped at {self.options.max_tokens} tokens; its complete sentences are kept"
-            )
-            return draft, None
         try:
-            return prompt.parse(reply.text), None
+            draft = prompt.parse_part(reply.text) if reply.finish == "length" else prompt.parse(reply.text)
         except ModelError as error:
-            return None, error
+            return _Try(reply, fault=error)
+        if draft is None:
+            said = f"the answer did not get to its first sentence within {self.options.max_tokens} tokens"
+            return _Try(reply, fault=ModelError(said, "take another model with --model"))
+        return _Try(reply, draft, tuple(self._checked(draft)))
 
     def _checked(self, draft: Draft) -> list[Checked]:
         return [self._judged(one) for one in self._verifier.check(draft)] if draft.answered else []
@@ -206,27 +206,34 @@ class _Writer:
             return None
         try:
             return entailment(self.model, one.evidence, one.text, self.cancel)
-        except ModelUnavailable:
-            raise
         except ModelError:
             return None
 
-    def _settle(self, checked: Sequence[Checked]) -> None:
-        """Say what is still wrong, and what could not be checked."""
-        for one in checked:
+    def _settle(self, final: _Try) -> None:
+        """Say of the answer that stands whether it was stopped, what is still wrong, and what could not be checked."""
+        if final.reply.finish == "length":
+            limit = self.options.max_tokens
+            self.notes.append(f"the answer was stopped at {limit} tokens; its complete sentences are kept")
+        for one in final.checked:
             for problem in one.problems:
                 if problem.kind in ("number", "quote"):
                     kept = "; the sentence that supports it is cited instead" if one.holds else ""
                     self.notes.append(f"{problem.message}{kept}")
                 else:
                     self.notes.append(f"“{one.text}”: {problem.message}")
-        self.notes += self._verifier.notes
+            self.notes += one.notes
+
+
+def _unheard(reasoning: str, question: str, passages: Sequence[Passage]) -> str:
+    """A note on numbers and names of a reasoning that neither passages nor question have; "" where there are none."""
+    text = _POINTERS.sub(" ", equations.without(reasoning))
+    lacking = figures.missing(text, [question, *(f"{one.title}\n{one.text}" for one in passages)])
+    return f"the reasoning names what no passage has: {', '.join(lacking)}" if lacking else ""
 
 
 def _finished(model: Model, question: str, draft: Draft, checked: Sequence[Checked], notes: Sequence[str]) -> Answer:
     """The answer from what holds."""
     holding = [one for one in checked if one.holds]
-    style: Literal["written"] = "written"
     citations: dict[Citation, None] = {}
     for one in holding:
         citations.update(dict.fromkeys(one.citations))
@@ -237,7 +244,6 @@ def _finished(model: Model, question: str, draft: Draft, checked: Sequence[Check
         citations=tuple(sorted(citations, key=lambda citation: citation.n)),
         abstained=not holding,
         unsupported=tuple(one.text for one in checked if not one.holds),
-        style=style,
         notes=tuple(dict.fromkeys(notes)),
         model=model.info.record(),
     )

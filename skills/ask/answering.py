@@ -70,11 +70,12 @@ def answer(
     if not looked.verdict.enough or not any(one.sentences for one in looked.evidence):
         return abstained(looked.question, looked.verdict)
     if model is None:
-        return extractive_answer(looked.question, looked.evidence, looked.terms, looked.focus)
+        found = extractive_answer(looked.question, looked.evidence, looked.terms, looked.focus)
+        absent = looked.terms.missing(stem for one in looked.evidence for stem in (*one.stems, *one.header))
+        return replace(found, notes=(f"none of the passages has: {', '.join(absent)}",)) if absent else found
     from skills.ask.answer import write_answer
 
-    written = write_answer(model, looked.question, looked.passages, on_text=on_text, cancel=cancel)
-    return written if written.question == looked.question else replace(written, question=looked.question)
+    return write_answer(model, looked.question, looked.passages, on_text=on_text, cancel=cancel)
 
 
 def record_of(found: Answer, looked: LookedUp, *, explain: bool = False) -> dict[str, Any]:

@@ -63,7 +63,7 @@ class Asking:
         except ModelError as error:
             found = answer(looked, None)
             notes.append(f"the chat model failed: {error}")
-        found = replace(found, notes=(*found.notes, *notes))
+        found = replace(found, question=question, notes=(*found.notes, *notes))
         before.add(asked, "" if found.abstained else found.answer, desk.scope.files)
         self._cost(model)
         record = record_of(found, looked, explain=self._options.explain)

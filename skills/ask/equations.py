@@ -19,6 +19,7 @@ from functools import lru_cache
 from itertools import pairwise, permutations
 from typing import Any
 
+from skills.ask import figures
 from skills.ask.latex import MATH, RELATIONS, Tree, Unreadable, formulas, parse
 
 MOST_TERMS = 400
@@ -34,6 +35,7 @@ _DRESS = re.compile(
     r"\\(?:mathrm|text(?:rm|bf|it)?|math(?:bf|it|sf|cal|bb)|operatorname\*?|boldsymbol|bm|left|right|displaystyle|limits"
     r"|q?quad|hat|widehat|bar|tilde|vec|overline|cdot|times|ast)(?![a-zA-Z])|\\[,;:! ]"
 )
+_VALUE = re.compile(r"(?P<name>[^\W\d][\w',]{0,19})[=<>≤≥≈](?P<value>-?\d[\d.,]*%?)")
 _FRACTION = re.compile(r"\\[dtc]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}")
 
 
@@ -82,10 +84,18 @@ def check(text: str, evidence: Sequence[str]) -> Findings:
             flat(formula) == flat(other) and _same_marks(formula, other) for other in there
         ):
             continue
-        if not by_text and _matches(formula, there):
+        if _is_value(formula, there, evidence) or (not by_text and _matches(formula, there)):
             continue
         (mismatched if there else unchecked).append(formula)
     return Findings(tuple(mismatched), tuple(unchecked), by_text)
+
+
+def _is_value(formula: str, there: Sequence[str], evidence: Sequence[str]) -> bool:
+    """Whether a formula only gives a symbol a number that the evidence has, and no formula gives it another: ``n = 24``."""
+    match = _VALUE.fullmatch(flat(formula))
+    if match is None or figures.missing(match["value"], evidence):
+        return False
+    return not any((other := _VALUE.fullmatch(flat(one))) and other["name"] == match["name"] for one in there)
 
 
 def flat(formula: str) -> str:

@@ -17,8 +17,9 @@ from skills.ask.record import Answer, Citation
 from skills.ask.terms import Terms
 
 MOST_SENTENCES = 3
-WEIGHTS = {"own": 1.0, "paper": 3.0, "passage": 1.0, "finding": 1.25, "number": 0.3, "short": -0.5}
-"""Chosen on the calibration halves of benchmarks/ask_quality.py, between the best values for its two sets."""
+WEIGHTS = {"own": 1.0, "paper": 3.0, "passage": 1.0, "finding": 1.25, "number": 0.3, "definition": 0.75, "short": -0.5}
+"""The first four were chosen on the data of benchmarks/ask_calibrate.py, between the best values for its two sets; the
+others, for kinds of questions that it lacks, by hand."""
 OPEN_QUESTION = 0.4
 """How much of a finding's weight is left where a question may well ask for something else: what, which, when, how …"""
 KEPT = 0.9
@@ -39,6 +40,7 @@ _OPEN = re.compile(
 _AMOUNT = re.compile(
     r"\bhow (?:many|much|often|long|large|big|far|fast|old|high|low)\b|\b(?:percentage|proportion|rate)\b", re.I
 )
+_DEFINITION = re.compile(r"what (?:is|are) (?:an? |the )?(?P<what>[^?]+?)\s*\??$", re.IGNORECASE)
 _NUMBER = re.compile(r"\d")
 
 
@@ -78,9 +80,19 @@ def _scored(question: str, evidence: Evidence, at: int, terms: Terms, strength: 
         "passage": strength[1],
         "finding": probability(sentence.text) * (OPEN_QUESTION if _OPEN.match(question) else 1.0),
         "number": float(bool(_AMOUNT.search(question) and _NUMBER.search(sentence.text))),
+        "definition": float(_defines(question, sentence.text)),
         "short": float(len(set(sentence.stems)) < SHORTEST),
     }
     return Scored(sentence, sum(WEIGHTS[name] * value for name, value in parts.items()), parts)
+
+
+def _defines(question: str, sentence: str) -> bool:
+    """Whether a question asks what something is, and a sentence says so: ``A sparse check is …``."""
+    asked = _DEFINITION.match(question)
+    if asked is None:
+        return False
+    what = re.escape(asked["what"])
+    return bool(re.search(rf"\b{what}s?(?: \([^)]*\))?,? (?:is|are|refers?|denotes?|means?)\b", sentence, re.IGNORECASE))
 
 
 def chosen(scored: Sequence[Scored], most: int = MOST_SENTENCES) -> list[Scored]:

@@ -83,7 +83,7 @@ _SCALE = re.compile(r"(?:[ \t]?(thousand|million|billion|trillion)|([KkMBT]))(?!
 _NUMBER = re.compile(
     r"(?<![\d.,])(?P<value>\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)(?:[eE](?P<power>[-+]?\d{1,3})(?![\w]))?"
 )
-_NAME = re.compile(r"[^\W\d_]+(?:[-_/.]?[^\W\d_]+)*[-_/.]?\d[\w.\-]*\w|[^\W\d_]+(?:[-_/.]?[^\W\d_]+)*[-_/.]?\d")
+_NAME = re.compile(r"(?<![^\W\d_])(?<![^\W\d_][-_/.])[^\W\d_]++(?:[-_/.][^\W\d_]++)*+[-_/.]?\d(?:[\w.\-]*\w)?")
 _ORDER = re.compile(r"(?:^|\s)\(?(?:\d{1,2}|[ivx]{1,4})\)(?=\s)")
 _HEDGE = re.compile(
     r"\b(?:about|around|roughly|nearly|almost|approximately|over|under|some|more than|less than)\b|[~≈]", re.I
@@ -177,7 +177,7 @@ def missing(claim: str, evidence: Sequence[str]) -> list[str]:
     A number in words is only missing where the same thing is counted differently: it may be the writer's own count.
     """
     text = "\n".join(evidence)
-    there = [*numbers(text), *spelt(text)]
+    there = list(dict.fromkeys([*numbers(text), *spelt(text)]))
     hedged, squeezed = _HEDGE.search(claim) is not None, _squeezed(text)
     lacking = [
         one.shown

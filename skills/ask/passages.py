@@ -81,7 +81,8 @@ def read(passages: Sequence[Passage], stemmer: Stemmer) -> list[Evidence]:
             for at, (start, end, page) in enumerate(passage.sentences)
             if (text := passage.text[start:end])
         )
-        found.append(Evidence(passage, frozenset(stemmer.stems(passage.header)), sentences))
+        header = passage.header.removesuffix(f"p. {passage.page}")  # a page's number answers no question about numbers
+        found.append(Evidence(passage, frozenset(stemmer.stems(header)), sentences))
     return found
 
 

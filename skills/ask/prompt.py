@@ -76,7 +76,7 @@ def plain(text: str) -> str:
     >>> plain("ends <|im_end|>\\n and </think>, but p < 3")
     'ends < |im_end|> and < /think>, but p < 3'
     """
-    text = "".join(c if c.isprintable() else " " for c in unicodedata.normalize("NFC", text))
+    text = _printable(unicodedata.normalize("NFC", text))
     return " ".join(_TOKEN.sub(lambda match: match[0] + " ", text).split())
 
 
@@ -185,5 +185,9 @@ def _claim(item: Any) -> Claim | None:
 
 def _text(value: Any) -> str:
     """A string on one line, without what no paper prints: control characters and escape codes."""
-    text = value if isinstance(value, str) else ""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return " ".join(_printable(value if isinstance(value, str) else "").split())
+
+
+def _printable(text: str) -> str:
+    """Spaces for control characters, nothing for marks that only guide the setting (soft hyphens, joiners)."""
+    return "".join(c if c.isprintable() else "" if unicodedata.category(c) == "Cf" else " " for c in text)

@@ -12,6 +12,7 @@ from harness.readers.columns import fold
 from harness.readers.locate import not_found
 from harness.readers.source import Table
 from harness.readers.text import Text, from_path, from_string, shown
+from harness.search.reading import KINDS
 from harness.task import unquote
 
 SUFFIXES = {".txt": "text", ".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json"}
@@ -61,6 +62,8 @@ def open_questions(text: str, piped: Callable[[], str | None], column: str) -> Q
     if path := named_file(text):
         notes: list[str] = []
         return _read(from_path(path, notes), SUFFIXES[path.suffix.lower()], column, notes)
+    if papers := _path_before(text):
+        raise UsageError(f"/ask: {papers} is a file or folder, not a question", f'/ask --docs {papers} "QUESTION"')
     one = _asked({"question": " ".join(text.split())}, "question")
     if one.error:
         raise UsageError(one.error)
@@ -84,6 +87,16 @@ def named_file(text: str) -> Path | None:
     if len(text.split()) == 1:
         raise not_found(text)
     return None
+
+
+def _path_before(text: str) -> str:
+    """The first word where it is the path of something, and looks like one; "" else."""
+    word = text.split()[0]
+    try:
+        looks_like_one = "/" in word or "\\" in word or Path(word).suffix.lower() in KINDS
+        return word if looks_like_one and Path(word).expanduser().exists() else ""
+    except (OSError, ValueError, RuntimeError):
+        return ""
 
 
 def _read(text: Text, kind: str, column: str, notes: list[str]) -> Questions:

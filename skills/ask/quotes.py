@@ -20,8 +20,8 @@ LONGEST = 1200
 _DASHES = frozenset("-‐‑‒–—―−﹣－\ufffe\u00ad")
 _MARKS = dict.fromkeys("“”„‟«»″‶＂", '"') | dict.fromkeys("‘’‚‛′‵`´", "'")
 _ELLIPSIS = re.compile(r"\s*(?:\[\s*(?:\.\.\.|…)\s*\]|\.\.\.+|…)\s*")
-_EDGE = re.compile(r"^(?:[\s\"'“”‘’«»,;:…]|\.(?!\d))+|[\s\"'“”‘’«».,;:…]+$")
-"""What a writer puts around a quote; the dot of ``.5`` is a part of it."""
+_EDGE = re.compile(r"^(?:[\s\"'“”‘’«»,;:…]|\.(?!\d))+|[\s\"'“”‘’«».,;:…‐‑‒–—-]+$")
+"""What a writer puts around a quote, and the hyphen where it breaks off; the dot of ``.5`` is a part of it."""
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,7 @@ class Answer:
     """An answer, or the honest lack of one."""
 
     question: str
-    """As asked: a follow-up question, before it was rewritten, is in ``notes``."""
+    """As asked; how a follow-up question was understood is in ``notes``."""
     reasoning: str
     """How the evidence leads to the answer; may be empty."""
     answer: str

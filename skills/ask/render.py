@@ -70,7 +70,7 @@ def _laid_out(record: Record, safe: Callable[[str], str], line: str, bullet: str
 def _source(citation: Record, safe: Callable[[str], str], most: int) -> str:
     quote = " ".join(str(citation["quote"]).split())
     if most and len(quote) > most:
-        quote = quote[: quote.rfind(" ", 0, most)] + " …"
+        quote = (quote[:most].rpartition(" ")[0] or quote[:most]) + " …"
     mark = safe(f"[{citation['n']}]")
     return f'{mark} {safe(where(citation))}: "{safe(quote)}"'
 

@@ -15,6 +15,8 @@ from skills.ask.terms import Stemmer
 
 FOLLOWS = 0.6
 """Share of a claim's stems that stand in a sentence in the same order, from which on the claim follows that sentence."""
+MOST_WORDS = 150
+"""Of a sentence; what has more is none."""
 LONGEST = 4
 """Stems on either side of a difference that can be a mere turn."""
 NEAR = 6
@@ -52,6 +54,9 @@ linear linearly / nonlinear nonlinearly
 supervised / unsupervised
 """
 _PIVOT = re.compile(r"\bthan\b|\b(?:outperform|exceed|surpass|beat)(?:s|ed|ing|en)?\b", re.IGNORECASE)
+_OPEN = re.compile(r"\b(?:whether|hypothes[ie][sz]\w*|aims?|aimed|purpose|objective|goal)\b|\?", re.IGNORECASE)
+"""A sentence that asserts nothing: an answer may well go against it."""
+_PREFIXES = ("in", "un", "im", "ir", "il", "non", "dis")
 _WORD = re.compile(r"[^\W_]+(?:['’]t\b)?")
 
 
@@ -63,8 +68,10 @@ def turned(claim: str, sentence: str, stemmer: Stemmer) -> str:
     >>> turned("Rye grows faster than oats in the north.", "Oats grows faster than rye in the north.", Stemmer())
     "swaps the sides of 'than'"
     """
+    if _OPEN.search(sentence):
+        return ""
     own, given = _words(claim), _words(sentence)
-    if not own or not given:
+    if not own or not given or max(len(own), len(given)) > MOST_WORDS:
         return ""
     ours, theirs = [_stem(word, stemmer) for word in own], [_stem(word, stemmer) for word in given]
     blocks = SequenceMatcher(None, ours, theirs, autojunk=False)
@@ -81,7 +88,7 @@ def turned(claim: str, sentence: str, stemmer: Stemmer) -> str:
 def _turn(own: Sequence[str], ours: Sequence[str], given: Sequence[str], theirs: Sequence[str], stemmer: Stemmer) -> str:
     negators, opposites = _lexicon(stemmer)
     negated = [sum(stem in negators for stem in side) % 2 for side in (ours, theirs)]
-    if negated[0] != negated[1]:
+    if negated[0] != negated[1] and not (_prefixed(own, given) or _prefixed(given, own)):
         words, stems = (own, ours) if negated[0] else (given, theirs)
         word = next(word for word, stem in zip(words, stems, strict=True) if stem in negators)
         return f"{'adds' if negated[0] else 'drops'} '{word}'"
@@ -90,6 +97,11 @@ def _turn(own: Sequence[str], ours: Sequence[str], given: Sequence[str], theirs:
             if opposite in opposites.get(stem, ()):
                 return f"has '{word}' for '{other}'"
     return ""
+
+
+def _prefixed(one: Sequence[str], other: Sequence[str]) -> bool:
+    """Whether a word of one is negated by its prefix in the other: ``inadequate`` is ``not adequate``."""
+    return any(prefix + word in other for word in one for prefix in _PREFIXES)
 
 
 def _swapped(claim: str, sentence: str, stemmer: Stemmer) -> str:

@@ -5,6 +5,7 @@ Nothing here asks a model. A quote that is found is replaced by the file's own w
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -20,8 +21,15 @@ Kind = Literal["number", "quote", "figure", "turn", "equation", "support"]
 opposite of a sentence, an equation that the evidence does not have, nothing that supports the sentence."""
 HARD = frozenset({"figure", "turn", "equation"})
 """What makes a sentence wrong, however its words are supported."""
+BEARS = 0.5
+"""A quote must have this share of what the best sentence of its passages has of a claim."""
+REPEATS = 0.9
+"""Share of a claim's weight in one sentence from which on it repeats that sentence."""
 NEARLY = 0.9
 """A sentence of this share of the best one's support may be the one that a claim follows."""
+
+
+_NUMBER = re.compile(r"\d\S*")
 
 
 @dataclass(frozen=True)
@@ -39,14 +47,16 @@ class Checked:
 
     text: str
     citations: tuple[Citation, ...]
-    """Those that hold; where none of the model's did, the sentence that supports it best."""
+    """Those that hold and bear on it; where none of the model's does, the sentence that supports it best."""
     problems: tuple[Problem, ...] = ()
     support: float = 0.0
     """By its words, 0 to 1."""
     undecided: bool = False
     """Its words neither show that it is supported nor that it is not: a model may be asked."""
     evidence: str = field(default="", repr=False)
-    """The sentences that it rests on, for that question."""
+    """The passages that it rests on, for that question."""
+    notes: tuple[str, ...] = ()
+    """What could not be checked."""
 
     @property
     def wrong(self) -> bool:
@@ -65,7 +75,6 @@ class Verifier:
     def __init__(self, passages: Sequence[Passage], evidence: Evidence | None = None) -> None:
         self.passages: Mapping[int, Passage] = {passage.n: passage for passage in passages}
         self.evidence = evidence or Evidence(passages)
-        self.notes: list[str] = []
 
     def check(self, draft: Draft) -> list[Checked]:
         """Every sentence of an answer, in order."""
@@ -77,11 +86,13 @@ class Verifier:
         cited = {citation.n for citation in citations}
         best = self.evidence.best(claim.text, cited or None)
         support = self._support(claim, citations, best)
-        if not citations and best is not None and support > UNSUPPORTED:
-            citations = [self._citation(best[1])]
-            cited = {best[1].n}
+        if best is not None and support > UNSUPPORTED:
+            citations = self._bearing(claim.text, citations, best)
+            cited = {citation.n for citation in citations}
         texts = [f"{self.passages[n].title}\n{self.passages[n].text}" for n in sorted(cited)]
+        formulas = equations.check(claim.text, texts)
         problems += self._contents(claim.text, texts, cited)
+        problems += [Problem("equation", f"none of the evidence's equations is {one}") for one in formulas.mismatched]
         if support < ALONE or not citations:
             problems.append(Problem("support", "no passage says this"))
         elif not claim.citations and support < SUPPORTED:
@@ -93,6 +104,7 @@ class Verifier:
             support,
             undecided=UNSUPPORTED < support < SUPPORTED,
             evidence=self._around(citations),
+            notes=_remarks(formulas),
         )
 
     def _citations(self, claim: Claim) -> tuple[list[Citation], list[Problem]]:
@@ -111,20 +123,33 @@ class Verifier:
                 problems.append(Problem("quote", f"passage {number} does not have the words {_shown(quote)}"))
         return list(found), problems
 
+    def _bearing(self, text: str, citations: Sequence[Citation], best: tuple[float, Place]) -> list[Citation]:
+        """The citations whose quote bears on a sentence; where none does, the sentence of the evidence that does most."""
+        share, stems = self.evidence.share, self.evidence.stemmer.stems
+        kept = [one for one in citations if share(text, stems(one.quote)) >= BEARS * best[0]]
+        place = best[1]
+        return kept or [Citation(place.n, self.passages[place.n].file, place.page, place.text)]
+
     def _contents(self, text: str, texts: Sequence[str], cited: set[int]) -> list[Problem]:
-        """Numbers, names, negations and equations that are not those of the evidence."""
+        """Numbers, names and negations that are not those of the evidence."""
         problems = []
-        if lacking := figures.missing(equations.without(text), texts):
+        bare = equations.without(text)
+        if lacking := figures.missing(bare, texts) or self._misplaced(bare, cited):
             where = f"passage {' and '.join(map(str, sorted(cited)))} does" if len(cited) == 1 else "the cited passages do"
             problems.append(Problem("figure", f"{where} not have {', '.join(lacking)}"))
         if turn := self._turn(text, cited):
             problems.append(Problem("turn", f"against the sentence it follows, it {turn}"))
-        found = equations.check(text, texts)
-        problems += [Problem("equation", f"none of the evidence's equations is {one}") for one in found.mismatched]
-        self.notes += [f"not checked, its passages have no LaTeX: {one}" for one in found.unchecked]
-        if found.by_text:
-            self.notes.append("equations were compared as texts only: sympy is not installed")
         return problems
+
+    def _misplaced(self, text: str, cited: set[int]) -> list[str]:
+        """Numbers of a sentence that repeats one of the evidence, with other numbers in the places of its own.
+
+        The passage may well have them elsewhere, of something else.
+        """
+        best = self.evidence.best(_NUMBER.sub(" ", text), cited)
+        if best is None or best[0] < REPEATS or len(figures.numbers(text)) != len(figures.numbers(best[1].text)):
+            return []
+        return figures.missing(text, [best[1].text])
 
     def _turn(self, text: str, cited: set[int]) -> str:
         """How the sentence turns the one it follows, unless it may as well follow another that it does not turn."""
@@ -145,9 +170,6 @@ class Verifier:
             return self.evidence.containment(claim.text, {citation.n for citation in citations})
         return best[0] if best else 0.0
 
-    def _citation(self, place: Place) -> Citation:
-        return Citation(place.n, self.passages[place.n].file, place.page, place.text)
-
     def _around(self, citations: Sequence[Citation]) -> str:
         """The passages that are cited, whole: a sentence alone often says less than it means."""
         return "\n".join(self.passages[n].text for n in dict.fromkeys(citation.n for citation in citations))
@@ -162,8 +184,18 @@ def cite(quote: str, passage: Passage) -> Citation | None:
     return Citation(passage.n, passage.file, page, passage.text[span[0] : span[1]])
 
 
+def _remarks(found: equations.Findings) -> tuple[str, ...]:
+    """What could not be checked of a sentence's equations."""
+    remarks = [f"not checked, its passages have no LaTeX: {one}" for one in found.unchecked]
+    if found.by_text:
+        remarks.append("equations were compared as texts only: sympy is not installed")
+    return tuple(remarks)
+
+
 def _is_sentence(span: tuple[int, int], passage: Passage) -> bool:
-    return any(start >= span[0] and end <= span[1] + 2 for start, end, _ in passage.sentences)
+    """Whether a span holds a sentence of two words or more; ``(7)`` and ``Table 2.`` say nothing."""
+    words = sum(word.strip(".,;:!?").isalpha() for word in passage.text[slice(*span)].split())
+    return words > 1 and any(start >= span[0] and end <= span[1] + 2 for start, end, _ in passage.sentences)
 
 
 def _shown(quote: str) -> str:
