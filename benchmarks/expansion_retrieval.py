@@ -3,10 +3,10 @@
     python benchmarks/expansion_retrieval.py [--model qmd-expand:mini] [--sets cisi] [--choose] [--json s.json]
 
 Systems, all over the same store: RM3 with the settings that Anserini made usual; the fixed template, which knows nothing;
-terms of the corpus (harness/search/feedback.py); and for each ``--model`` (any that finetune/eval.py expand takes: registry
-name, Ollama tag, GGUF, folder, .jsonl of expansions) its lines alone and together with terms of the corpus. "used on" is
-the share of queries on which the ranking was made with the expansion at all (lines are left out where BM25 is sure);
-"where used" is the difference on those.
+terms of the corpus (harness/search/feedback.py) in the question, or as a lex line of an expansion; and for each ``--model``
+(any that finetune/eval.py expand takes: registry name, Ollama tag, GGUF, folder, .jsonl of expansions) its lines alone and
+together with terms of the corpus. "used on" is the share of queries on which the ranking was made with the expansion at
+all (lines are left out where BM25 is sure); "where used" is the difference on those.
 
 "scifact" is the 300 queries of BEIR's test set; "scifact, train claims" are the claims of its training set, which nothing
 here was chosen on. ``--choose`` repeats the choice of the feedback's settings honestly: for each set, those that are best
@@ -39,9 +39,10 @@ from harness.config import home, load_settings
 from harness.console import stderr_console
 from harness.search import evaluate
 from harness.search.evaluate import Collection, Floats, Rank
-from harness.search.feedback import Feedback
+from harness.search.feedback import Feedback, expansion_line
 from harness.search.search import Line, Plan, parse_line, search
 from harness.search.sqlite_store import SqliteStore
+from skills.expand.expansion import LONGEST
 
 SETS = ("scifact", "cranfield", "cisi")
 TRAIN = "scifact, train claims"
@@ -93,6 +94,12 @@ def template(text: str) -> list[Line]:
     return [parse_line(line) for line in written.splitlines()]
 
 
+def corpus_line(store: SqliteStore, text: str) -> list[Line]:
+    """Terms of the corpus as a lex line, as /expand can give them to any search."""
+    line = expansion_line(store, text, LONGEST["lex"])
+    return [Line("lex", line)] if line else []
+
+
 def lines_by(model: str, texts: Sequence[str]) -> Lines:
     """The lines of a model for the texts of queries."""
     queries = {text: query for text in texts if (query := query_of(text))}
@@ -108,6 +115,7 @@ def systems(store: SqliteStore, index: Path, models: Sequence[str], texts: Seque
     yield "RM3", Rm3(index).rm3
     yield "fixed template", System(store, {text: template(text) for text in texts})
     yield "corpus terms", System(store, feedback=Feedback())
+    yield "corpus line", System(store, {text: corpus_line(store, text) for text in texts})
     for model in models:
         lines = lines_by(model, texts)
         yield model, System(store, lines)

@@ -13,7 +13,8 @@ WITH_EXAMPLES = sorted(
     ".".join(path.relative_to(ROOT).with_suffix("").parts)
     for package in ("harness", "skills", "curation", "finetune")
     for path in (ROOT / package).rglob("*.py")
-    if ">>> " in path.read_text(encoding="utf-8") and path.parent.name != "jobs"  # generated from the others
+    if ">>> " in path.read_text(encoding="utf-8")
+    and not path.is_relative_to(ROOT / "finetune" / "jobs")  # generated from the others
 )
 
 

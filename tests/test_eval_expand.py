@@ -207,6 +207,7 @@ def test_tables_show_categories_and_with_v_every_query(place: Path, capsys: pyte
         ([], "--model", 2),
         (["--model", "nobody-has-this"], "nobody-has-this", 3),
         (["--model", "fixed-template", "--retrieval", "."], "corpus.jsonl", 1),
+        (["--model", "fixed-template", "--corpus"], "--retrieval", 2),
     ],
 )
 def test_wrong_use_is_one_line(argv: list[str], problem: str, status: int, capsys: pytest.CaptureFixture[str]) -> None:
@@ -239,6 +240,8 @@ def test_an_expansion_that_helps_is_seen_in_retrieval(run: Run, place: Path) -> 
     assert found["recall@5"]["without"][0] == 0
     assert found["recall@5"]["with"][0] == 1
     assert found["ndcg@10"]["verdict"] == "better"
+    _, report = run("--score-only", str(path), "--retrieval", "sets", "--corpus")
+    assert report["models"][0]["retrieval"]["bread"]["recall@5"]["with"][0] == 1
 
 
 # ---- models ----

@@ -13,8 +13,8 @@ from search_helpers import put
 
 from harness.cli import main
 from harness.search.bm25 import LexicalQuery, parse
-from harness.search.feedback import Feedback, Term, corpus_terms, expansion_line, parts, shown
-from harness.search.search import Plan, explain, search
+from harness.search.feedback import Feedback, Term, corpus_terms, cut, expansion_line, parts, shown
+from harness.search.search import Line, Plan, explain, search
 from harness.search.sqlite_store import SqliteStore, index_path
 from harness.search.sqlite_terms import Stemmer
 from harness.search.store import Ranked, Scope
@@ -118,17 +118,40 @@ def test_own_words_share_one_and_the_terms_their_share() -> None:
     assert parts(LexicalQuery(("x",)), [], Feedback()) == [(LexicalQuery(("x",)), 1.0)]
 
 
+def test_a_question_of_exclusions_alone_is_answered_by_its_lines(store: SqliteStore) -> None:
+    found = search(store, "-oven", lines=[Line("lex", "ocean")], plan=Plan(feedback=Feedback()))
+    assert [hit.chunk.text for hit in found.hits] == [HIDDEN]
+    assert search(store, "-oven", plan=Plan(feedback=Feedback())).hits == ()
+
+
+def test_lex_lines_join_by_score_with_little_weight(store: SqliteStore) -> None:
+    plan = Plan(feedback=Feedback(), sure_ratio=0)
+    found = search(store, "tides", lines=[Line("lex", "oven flour")], plan=plan)
+    own = search(store, "tides", plan=plan)
+    shown_first = [hit.chunk.text for hit in found.hits][: len(own.hits)]
+    assert shown_first == [hit.chunk.text for hit in own.hits]  # a line that has drifted moves nothing
+    helped = search(store, "neap", lines=[Line("lex", "ocean moon")], plan=plan)
+    assert HIDDEN in [hit.chunk.text for hit in helped.hits]
+    assert {step.type for hit in helped.hits for step in hit.steps} == {"corpus"}
+    assert "neap + ocean moon" in helped.hits[0].steps[0].query
+
+
 def test_a_weighted_sum_is_the_sum_of_the_rankings(store: SqliteStore) -> None:
     made = [(parse("tides"), 0.7), (parse("moon sea"), 0.2)]
     sums: dict[int, float] = {}
     for query, weight in made:
         for chunk, score in store.lexical(query, 100, Scope()):
             sums[chunk] = sums.get(chunk, 0.0) + weight * score
-    ranked = store.weighted(made, 100, Scope())
+    ranked = store.weighted(made, list(sums), Scope())
     assert dict(ranked) == pytest.approx(sums)
-    assert [score for _, score in ranked] == sorted(sums.values(), reverse=True)
-    assert store.weighted(made, 2, Scope()) == ranked[:2]
-    assert store.weighted([(LexicalQuery(()), 1.0)], 10, Scope()) == []
+    assert [score for _, score in ranked] == sorted((score for _, score in ranked), reverse=True)
+    some = sorted(sums)[:2]
+    assert dict(store.weighted(made, some, Scope())) == pytest.approx({chunk: sums[chunk] for chunk in some})
+    assert dict(store.weighted(made[:1], list(sums), Scope())) == pytest.approx(
+        {chunk: 0.7 * score for chunk, score in store.lexical(made[0][0], 100, Scope())}
+    )
+    assert store.weighted(made, list(sums), Scope(("/q.csv",))) == []
+    assert store.weighted([(LexicalQuery(()), 1.0)], some, Scope()) == []
 
 
 def test_stems_are_those_of_the_index() -> None:
@@ -138,10 +161,15 @@ def test_stems_are_those_of_the_index() -> None:
     assert stemmer.stems(["moons"]) == ["moon"]
 
 
+def test_expand_can_have_the_terms_as_a_line(store: SqliteStore) -> None:
+    assert set(expansion_line(store, "tides", 120).split()) == {"tides", "moon"}
+    assert expansion_line(store, "tides", 120, Scope(("/q.csv",))) == ""
+
+
 @given(st.lists(st.sampled_from("moon tide bay spring metres ocean".split()), max_size=12), st.integers(0, 60))
 def test_a_line_for_expand_is_as_long_as_it_may_be(words: Sequence[str], longest: int) -> None:
     terms = [Term(word, 1.0) for word in words]
-    line = expansion_line(terms, longest)
+    line = cut(terms, longest)
     assert len(line) <= longest
     assert shown(terms).startswith(line)
 

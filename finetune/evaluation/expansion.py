@@ -51,6 +51,7 @@ def add_to(tasks: Any) -> None:
     task.add_argument("--train", type=Path, action="append", default=[], metavar="FILE", help="JSONL of training rows")
     task.add_argument("--judged", type=Path, metavar="FILE", help="JSONL of queries with must_keep, good_terms, bad_terms")
     task.add_argument("--retrieval", type=Path, metavar="DIR", help="BEIR folder, or a folder of some")
+    task.add_argument("--corpus", action="store_true", help="with --retrieval: terms of the corpus join the question, too")
     task.add_argument("--raw", action="store_true", help="no grammar, filters and second questions")
     task.add_argument("--contract", default="", help="prompt contract of models that do not say theirs")
     task.add_argument("-o", "--out", type=Path, metavar="FILE", help="write all figures and expansions as JSON")
@@ -71,6 +72,8 @@ class Sets:
     queries: list[EvalQuery]
     judged: list[Judged] = field(default_factory=list)
     collections: list[Collection] = field(default_factory=list)
+    corpus: bool = False
+    """Whether terms of the corpus join the queries of collections."""
     found_in: Path | None = None
     """The file of queries."""
 
@@ -85,6 +88,8 @@ class Sets:
 
 def run(args: argparse.Namespace) -> int:
     """``eval.py expand``: exit 1 when a query got no expansion."""
+    if args.corpus and not args.retrieval:
+        raise UsageError("--corpus goes with --retrieval", "add --retrieval DIR")
     for name, least in (("limit", 0), ("workers", 1), ("threads", 1), ("seed", 0)):
         if (value := getattr(args, name)) is not None and value < least:
             raise UsageError(f"--{name} {value} is too few", f"give {least} or more")
@@ -156,6 +161,7 @@ def read_sets(args: argparse.Namespace) -> Sets:
         wanted[:most],
         queries.read_judged(args.judged)[:most] if args.judged else [],
         load_collections(args.retrieval, args.limit) if args.retrieval else [],
+        args.corpus,
         path,
     )
 
@@ -201,24 +207,24 @@ def scored(
     if sets.judged:
         found["judged"] = scores.judged_scores(sets.judged, [of[one.query] for one in sets.judged], seed=seed)
     if sets.collections:
-        found["retrieval"] = retrieval(sets.collections, of, answers, seed=seed)
+        found["retrieval"] = retrieval(sets, of, answers, seed=seed)
     return found | {"rows": rows}
 
 
-def retrieval(
-    collections: Sequence[Collection], of: Mapping[Query, Any], answers: Answers, *, seed: int
-) -> dict[str, dict[str, Any]]:
+def retrieval(sets: Sets, of: Mapping[Query, Any], answers: Answers, *, seed: int) -> dict[str, dict[str, Any]]:
     """The figures of each collection. Raises InputError where a file of expansions has none for a collection."""
     from finetune.evaluation.expansion_retrieval import lines_for_search, measure, query_of
+    from harness.search.feedback import Feedback
     from harness.search.search import Plan
 
+    plan = Plan(feedback=Feedback() if sets.corpus else None)
     found = {}
-    for collection in collections:
+    for collection in sets.collections:
         queries = {text: query_of(text) for text in collection.queries.values()}
         lines = {text: lines_for_search(of[query].lines) for text, query in queries.items() if query}
         if not any(lines.values()):
             raise InputError(f"{answers.name}: has no expansion of a query of {collection.name}", "leave out --retrieval")
-        found[collection.name] = measure(collection, lines, Plan(), seed=seed)
+        found[collection.name] = measure(collection, lines, plan, seed=seed)
     return found
 
 
