@@ -20,7 +20,7 @@ WITH_EXAMPLES = sorted(
 
 @pytest.mark.parametrize("name", WITH_EXAMPLES)
 def test_examples(name: str) -> None:
-    if name.startswith("finetune.sft.") or name.startswith("finetune.grpo."):
+    if name.startswith(("finetune.sft.", "finetune.grpo.")):
         pytest.importorskip("torch", reason="needs the finetune extra")
     result = doctest.testmod(importlib.import_module(name))
     assert result.attempted

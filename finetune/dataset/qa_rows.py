@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.errors import InputError
 from harness.outputs import atomic_write
 from harness.sentences import split
 from skills.ask import prompt
@@ -164,9 +165,16 @@ def _fitting(reasoning: str) -> str:
     return kept
 
 
-def is_valid(pair: Pair, share: float, seed: int) -> bool:
-    """Whether a pair's paper is one of those that validate; the same for all pairs of a paper."""
-    return int(_hash(seed, "split", pair.paper)[:12], 16) < share * 16**12
+def validating(papers: Iterable[str], share: float, seed: int) -> set[str]:
+    """The papers that validate: each by the hash of its own name, so that it stays where it is when others come.
+
+    Where there are two or more, and ``share`` is not 0, neither side is empty.
+    """
+    ranked = sorted({(_hash(seed, "split", paper), paper) for paper in papers})
+    chosen = sum(int(number[:12], 16) < share * 16**12 for number, _ in ranked)
+    if share and len(ranked) > 1:
+        chosen = min(max(chosen, 1), len(ranked) - 1)
+    return {paper for _, paper in ranked[:chosen]}
 
 
 def write_text(path: Path, pairs: Iterable[Pair], *, overwrite: bool) -> None:
@@ -179,13 +187,17 @@ def write_text(path: Path, pairs: Iterable[Pair], *, overwrite: bool) -> None:
 def write_chat(folder: Path, pairs: Sequence[Pair], *, valid: float, seed: int, facts: Mapping[str, Any]) -> dict[str, Any]:
     """The data folder that ``finetune/train.py sft`` reads; its card, which is written last and says that it is whole.
 
-    ``facts`` go onto the card. Raises InputError where nothing can be written.
+    ``facts`` go onto the card. Raises InputError where a side has no rows, or nothing can be written.
     """
     dropped: Counter[str] = Counter()
     rows = chat_rows(pairs, seed, dropped)
-    sides = {"train": [], "valid": []}  # type: dict[str, list[tuple[Pair, dict[str, Any]]]]
-    for pair, row in rows:
-        sides["valid" if is_valid(pair, valid, seed) else "train"].append((pair, row))
+    kept_back = validating((pair.paper for pair, _ in rows), valid, seed)
+    sides = {
+        "train": [(pair, row) for pair, row in rows if pair.paper not in kept_back],
+        "valid": [(pair, row) for pair, row in rows if pair.paper in kept_back],
+    }
+    if not sides["train"] or (valid and not sides["valid"]):
+        raise InputError("a side of the split is empty", "give more papers, or another --valid")
     (folder / "card.json").unlink(missing_ok=True)
     for name, side in sides.items():
         with atomic_write(folder / f"{name}.jsonl") as handle:
