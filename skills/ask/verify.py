@@ -146,10 +146,15 @@ class Verifier:
 
         The passage may well have them elsewhere, of something else.
         """
-        best = self.evidence.best(_NUMBER.sub(" ", text), cited)
-        if best is None or best[0] < REPEATS or len(figures.numbers(text)) != len(figures.numbers(best[1].text)):
-            return []
-        return figures.missing(text, [best[1].text])
+        words = _NUMBER.sub(" ", text)
+        repeated = [
+            place.text
+            for place in self.evidence.places
+            if place.n in cited and self.evidence.share(words, place.stems) >= REPEATS
+        ]
+        count = len(figures.numbers(text))
+        lacking = [figures.missing(text, [one]) for one in repeated if len(figures.numbers(one)) == count]
+        return lacking[0] if lacking and all(figures.missing(text, [one]) for one in repeated) else []
 
     def _turn(self, text: str, cited: set[int]) -> str:
         """How the sentence turns the one it follows, unless it may as well follow another that it does not turn."""
