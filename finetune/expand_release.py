@@ -27,8 +27,10 @@ from finetune.sft.base import digest
 from harness.arguments import Parser, guarded
 from harness.config import ROOT
 from harness.errors import InputError
+from harness.outputs import atomic_write
 from harness.registry import Entry, Gate, find, normalise, promote, write
 from skills.expand.prompt import CONTRACT, OUTPUT_TOKENS, STOPS, TEMPLATE
+from skills.expand.related import read
 
 CONTEXT = 2048
 DRAFTS = 4
@@ -59,10 +61,21 @@ def lineage_of(run: Path, before: Path | None) -> dict[str, str]:
 
 
 def release(
-    run: Path, before: Path | None, name: str, registry: Path, outtype: OutType = "f16", drafts: int = DRAFTS
+    run: Path,
+    before: Path | None,
+    name: str,
+    registry: Path,
+    *,
+    terms: Path | None = None,
+    outtype: OutType = "f16",
+    drafts: int = DRAFTS,
 ) -> Entry:
-    """Write the GGUF and a candidate entry into a registry folder. Raises InputError."""
+    """Write the GGUF, a candidate entry and the table of related terms into a registry folder. Raises InputError."""
     lineage = lineage_of(run, before)
+    serving: dict[str, Any] = {"drafts": drafts}
+    if terms is not None:
+        serving["terms"] = f"{normalise(name).rpartition(':')[2]}.terms.json.gz"
+        lineage["terms"] = f"sha256:{read(terms).digest}"
     with tempfile.TemporaryDirectory(dir=run) as scratch:
         model = product_of(run)
         gguf = convert(model, Path(scratch) / "model.gguf", outtype, metadata=gguf_metadata(lineage, CONTRACT, "MIT"))
@@ -76,11 +89,15 @@ def release(
             ollama=normalise(name),
             lineage=lineage,
             gate=GATE,
-            serving={"drafts": drafts},
+            serving=serving,
             template=TEMPLATE,
             parameters=parameters(CONTEXT),
         )
-        return add_candidate(entry, gguf, registry)
+        entry = add_candidate(entry, gguf, registry)
+    if terms is not None:
+        with atomic_write(entry.folder / serving["terms"], binary=True) as handle:
+            handle.write(terms.read_bytes())
+    return entry
 
 
 def parameters(context: int) -> dict[str, Any]:
@@ -144,13 +161,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--name", default="qmd-expand:mini")
     parser.add_argument("--type", type=as_outtype, default="f16", help="of the weights (default: f16)")
     parser.add_argument("--drafts", type=int, default=DRAFTS, help=f"answers at most (default {DRAFTS})")
+    parser.add_argument("--terms", type=Path, metavar="FILE", help="table of related terms (finetune.expand_terms)")
     parser.add_argument("--scores", type=Path, metavar="FILE", help="what eval.py measured: write it and promote")
     parser.add_argument("--registry", type=Path, default=ROOT / "registry")
     args = parser.parse_args(argv)
     if args.scores:
         entry = add_scores(args.name, args.scores, args.registry)
     else:
-        entry = release(args.run, args.before, args.name, args.registry, args.type, args.drafts)
+        means = {"terms": args.terms, "outtype": args.type, "drafts": args.drafts}
+        entry = release(args.run, args.before, args.name, args.registry, **means)
     print(f"{entry.name} is {entry.status}: {json.dumps(entry.scores)}", file=sys.stderr)
     return 0
 

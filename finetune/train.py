@@ -28,7 +28,6 @@ from finetune.grpo import config as grpo_config
 from finetune.grpo.config import GrpoConfig
 from finetune.sft import preflight
 from finetune.sft.config import SftConfig, load
-from finetune.sft.run import Run
 from harness.arguments import Parser
 from harness.console import json_line, prepare_streams, stderr_console
 from harness.errors import Exit, MarginaliaError, UsageError
@@ -86,7 +85,7 @@ def start(config: SftConfig, args: argparse.Namespace, console: Console) -> dict
 
     if args.restart and not _rank():
         preflight.restart(Path(config.out))
-    result = run.sft(config, Run(args.resume, args.offline, args.force), console)
+    result = run.sft(config, run.Run(args.resume, args.offline, args.force), console)
     if result and not args.json:
         accuracy = f"token accuracy {result['token_accuracy']:.4f}"
         print(f"{config.out}/{config.product}: eval loss {result['eval_loss']:.4f}, {accuracy}, {result['seconds']:.0f} s")
@@ -96,6 +95,7 @@ def start(config: SftConfig, args: argparse.Namespace, console: Console) -> dict
 def start_grpo(config: GrpoConfig, args: argparse.Namespace, console: Console) -> dict[str, Any]:
     """The same for ``grpo``."""
     from finetune.grpo import run
+    from finetune.sft.run import Run
 
     if args.plan:
         plan = run.dry_run(config, force=args.force, offline=args.offline)

@@ -95,7 +95,7 @@ def run_python(code: str) -> subprocess.CompletedProcess[str]:
 def test_help_and_refusals_load_no_torch() -> None:
     code = (
         "import sys\nfrom finetune import train, finetune_annotate\n"
-        "assert train.main(['grpo', 'x.yaml']) == 2\n"
+        "assert train.main(['orpo', 'x.yaml']) == 2\n"
         "assert train.main(['sft', 'no.yaml']) == 1\n"
         "assert finetune_annotate.main(['--config', 'no.yaml', '--set', 'a']) == 1\n"
         "assert train.main(['sfx']) == 2\n"
@@ -103,7 +103,7 @@ def test_help_and_refusals_load_no_torch() -> None:
     )
     done = run_python(code)
     assert done.returncode == 0, done.stderr
-    assert "train grpo: is not there yet" in done.stderr
+    assert "train orpo: is not there yet" in done.stderr
     assert "no.yaml: cannot be read" in done.stderr
 
 

@@ -234,7 +234,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     papers = papers_of(read_jsonl(args.abstracts), args.papers) if args.abstracts else []
     rows = whole(mixed(train, papers, away, args), print)
     order = sorted(range(len(rows)), key=lambda place: chance(args.seed, "order", f"{place}/{rows[place].query}"))
-    options = {key: getattr(args, key) for key in ("count", "papers", "repeats", "swaps", "quotes", "only", "valid", "seed")}
+    options = {
+        key: getattr(args, key) for key in ("count", "papers", "repeats", "swaps", "quotes", "only", "valid", "seed")
+    }
     card["augmented"] = options | {"from": file_hash(args.folder / "train.jsonl")}
     if args.abstracts:
         card["augmented"]["abstracts"] = file_hash(args.abstracts)

@@ -89,6 +89,8 @@ class SftConfig:
     """0: as often as checkpoints are saved, which must be a multiple of it."""
     patience: int = 0
     """Stop after so many evaluations without a better loss; 0 never does."""
+    keep: str = one_of("best", "last")
+    """Which weights become the result: those of the least evaluation loss, or the last ones."""
     keep_checkpoints: int = 3
     logging_steps: int = 10
     report_to: str = one_of("none", "wandb", "trackio")

@@ -83,7 +83,7 @@ def arguments(config: SftConfig, device: Device) -> TrainingArguments:
         save_strategy="steps",
         save_steps=config.save_steps,
         save_total_limit=max(2, config.keep_checkpoints) if config.keep_checkpoints else None,
-        load_best_model_at_end=True,
+        load_best_model_at_end=config.keep == "best",
         metric_for_best_model="eval_loss",
         greater_is_better=False,
         report_to=config.report_to,

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from harness.context import Context
 
 KIND = "expand"
-REVISION = 2
+REVISION = 6
 """Of the prompts, grammars and filters: another one makes no use of what the journal holds."""
 COUNTED = 3
 MARGIN = 1.15
@@ -77,7 +77,7 @@ class _Usage:
 
 def items_of(rows: Sequence[QueryRow], expander: Expander, info: ModelInfo, salt: object) -> list[Item]:
     """One item a query; the key is everything that shapes the result."""
-    shape = [REVISION, expander.contract, expander.drafts, info.digest, info.name, salt]
+    shape = [REVISION, expander.contract, expander.means, info.digest, info.name, salt]
     return [
         Item(index, key_of(KIND, row.query, row.text if row.error else "", shape), row.query, row.error)
         for index, row in enumerate(rows)

@@ -7,9 +7,12 @@ n, Stiennon et al. 2020, with rules in the place of a learnt judge). Nothing her
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
+from dataclasses import replace
 from itertools import combinations
 
-from skills.expand.filters import Filtered
+from skills.expand.expansion import Line, parse_lex
+from skills.expand.filters import Filtered, Removed
 from skills.expand.prompt import Query
 from skills.expand.words import content_words, holds, keywords, words
 
@@ -17,6 +20,8 @@ ENOUGH = {"hyde": 1, "lex": 2, "vec": 2}
 """Lines of a type that a good answer has; of a type that is asked for alone two."""
 MISSING, REMOVED, LOST, SMALL = 8, 3, 2, 1
 """What counts for a type without a line, a line that had to be removed, a word that got lost, and anything less."""
+LITTLE = 10
+"""Characters that a lex line must add to a query that it repeats, or it finds the same (QMD's rubric has this number)."""
 _ALIKE = 0.7
 """Share of their words (Jaccard) from which two lines say the same."""
 _OFTEN = 3
@@ -35,6 +40,61 @@ def faults(query: Query, draft: Filtered, unread: int = 0) -> int:
     return count + _lost(query, draft, texts)
 
 
+def excluding(query: Query, lines: Iterable[Line]) -> list[Line]:
+    """The lines with what the query excludes excluded in every lex line: else these would find what is not wanted.
+
+    >>> excluding(Query("mercury toxicity -planet"), [Line("lex", "mercury poisoning"), Line("vec", "is mercury toxic")])
+    [Line(type='lex', text='mercury poisoning -planet'), Line(type='vec', text='is mercury toxic')]
+    """
+    wanted = parse_lex(query.text).excluded
+    found = []
+    for line in lines:
+        there = {term.casefold() for term in parse_lex(line.text).excluded} if line.type == "lex" else set()
+        more = [term for term in wanted if term.casefold() not in there] if line.type == "lex" else []
+        terms = "".join(f' -"{term}"' if " " in term else f" -{term}" for term in more)
+        found.append(Line(line.type, line.text + terms) if terms else line)
+    return found
+
+
+def adds_little(query: Query, text: str) -> bool:
+    """Whether a lex line is the query and next to nothing else: it finds what the query finds.
+
+    A phrase or an exclusion that the query does not have is something else.
+    """
+    asked, found = parse_lex(query.text.casefold()), parse_lex(text.casefold())
+    if set(found.phrases) - set(asked.phrases) or set(found.excluded) - set(asked.excluded):
+        return False
+    return query.text.casefold() in text.casefold() and len(text) < len(query.text) + LITTLE
+
+
+def without_echoes(query: Query, draft: Filtered) -> Filtered:
+    """The draft without lex lines that add little; one that alone holds a keyword is lengthened by words of the others."""
+    lines = list(draft.lines)
+    for line in draft.lines:
+        if line.type != "lex" or not adds_little(query, line.text):
+            continue
+        others = [other for other in lines if other is not line]
+        rest = replace(draft, lines=tuple(others))
+        lexical = [other.text for other in others if other.type == "lex"]
+        if lexical and lost_keywords(query, rest) == lost_keywords(query, draft):
+            lines = others
+        else:
+            lines[lines.index(line)] = Line("lex", _lengthened(query, line.text, lexical))
+    gone = tuple(Removed("echo", str(line)) for line in draft.lines if line not in lines)
+    return replace(draft, lines=tuple(lines), removed=(*draft.removed, *gone))
+
+
+def _lengthened(query: Query, text: str, others: Iterable[str]) -> str:
+    there = set(words(text))
+    for word in [word for other in others for word in parse_lex(other).words]:
+        if not adds_little(query, text):
+            break
+        if not there & set(words(word)):
+            there.update(words(word))
+            text = f"{text} {word}"
+    return text
+
+
 def lost_keywords(query: Query, draft: Filtered) -> list[str]:
     """Keywords of the query, names among them, that no lex line holds."""
     lexical = [line.text for line in draft.lines if line.type == "lex"]
@@ -45,6 +105,10 @@ def lost_keywords(query: Query, draft: Filtered) -> list[str]:
 def _lost(query: Query, draft: Filtered, texts: dict[str, list[str]]) -> int:
     count = LOST * len(lost_keywords(query, draft)) if texts.get("lex") else 0
     own = set(content_words(query.text))
+    wanted = set(parse_lex(query.text.casefold()).excluded)
+    for text in texts.get("lex", []):
+        count += SMALL * len(set(parse_lex(text.casefold()).excluded) - wanted)
+        count += SMALL * adds_little(query, text)
     for kind in ("lex", "vec"):
         for text in texts.get(kind, []):
             count += SMALL * any(not holds(text, name) for name in draft.entities)

@@ -3,7 +3,8 @@
 Both ask, take out what is not worth searching with (``filters.py``), and ask once more for a type that is then missing. A
 small model's registry entry may allow several drafts: another is asked for as long as one has faults (``choice.py``). A
 model tuned for ``expand@1`` is not asked in words but made to go on: its answer so far and the beginning of the missing
-line stand in the prompt, for a ``lex`` line with the keywords of the query and every name in it.
+line stand in the prompt, for a ``lex`` line with the keywords of the query and every name in it. Terms that go with the
+query's words in a table beside the model (``related.py``) come as ``lex`` lines of their own.
 """
 
 from __future__ import annotations
@@ -13,15 +14,17 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from harness.errors import ModelError, ModelUnavailable
 from harness.jobs.runner import Cancelled
 from harness.models.base import Message, Model, Options, Reply, Request
 from skills.expand import chat_prompt, prompt
-from skills.expand.choice import faults, lost_keywords
-from skills.expand.expansion import TYPES, Line, one_line, parse_expansion, render
+from skills.expand.choice import excluding, faults, lost_keywords, without_echoes
+from skills.expand.expansion import TYPES, Line, one_line, ordered, parse_expansion, render
 from skills.expand.filters import REASONS, Filtered, Removed, counts, filter_lines
 from skills.expand.prompt import Query
+from skills.expand.related import Related, read, related_lines
 from skills.expand.words import keywords
 
 TEMPLATE_TOKENS = 96
@@ -61,11 +64,18 @@ class Expander(ABC):
     output_tokens: int
     """What its output may take at most, and what a chat template adds."""
 
-    def __init__(self, model: Model, options: Options, drafts: int = 1) -> None:
+    def __init__(self, model: Model, options: Options, drafts: int = 1, table: Related | None = None) -> None:
         self._model = model
         self._options = options
         self.drafts = drafts
         """Answers to a query at most, of which the best is taken (``choice.py``)."""
+        self.table = table
+        """Which terms go with which words (``related.py``)."""
+
+    @property
+    def means(self) -> tuple[int, str]:
+        """What beside the model shapes a result: the number of drafts and the hash of the table."""
+        return self.drafts, self.table.digest if self.table else ""
 
     def expand(self, query: Query, cancel: threading.Event | None = None) -> Draft:
         """Expand one query. Raises ModelError (ModelUnavailable where a retry may help), Cancelled."""
@@ -83,12 +93,14 @@ class Expander(ABC):
             more, bad = self.more(query, missing, kept, ask, answer)
             removed += [*bad, *(one for one in kept.removed if one.why != "entity")]
             kept = filter_lines(query, [*kept.lines, *kept.nameless, *more])
+        if kept.lines:
+            kept = self.finished(query, replace(kept, lines=(*kept.lines, *self.added(query, kept))))
         removed += kept.removed
         if not kept.lines:
             why = ", ".join(f"{number} × {REASONS[reason]}" for reason, number in counts(removed).items())
             raise ModelError(f"the model wrote no usable line ({why or 'nothing at all'})", "take another with --model")
         return Draft(
-            lines=kept.lines,
+            lines=tuple(excluding(query, ordered(kept.lines))),
             removed=tuple(removed),
             prompt_tokens=sum(reply.prompt_tokens for reply in replies),
             completion_tokens=sum(reply.completion_tokens for reply in replies),
@@ -108,6 +120,14 @@ class Expander(ABC):
                 break
         assert found is not None
         return found[1:]
+
+    def finished(self, query: Query, kept: Filtered) -> Filtered:
+        """The lines to serve, of those that are kept."""
+        return kept
+
+    def added(self, query: Query, kept: Filtered) -> list[Line]:
+        """Lines that are not the model's."""
+        return related_lines(query, kept, self.table) if self.table else []
 
     def missing(self, query: Query, kept: Filtered) -> list[str]:
         """The types that are asked for again: those without a line."""
@@ -150,6 +170,10 @@ class LinesExpander(Expander):
         lines, malformed = parse_expansion(text)
         removed = [Removed("malformed", line) for line in malformed]
         return lines, [*removed, Removed("cut", one_line(cut))] if cut else removed
+
+    def finished(self, query: Query, kept: Filtered) -> Filtered:
+        """Those without lex lines that find what the query finds, or with such lines made longer."""
+        return without_echoes(query, kept)
 
     def missing(self, query: Query, kept: Filtered) -> list[str]:
         """Also lex, where no line holds some keyword of the query: a line that begins with all of them is added."""
@@ -228,13 +252,21 @@ def complaint(missing: Sequence[str], kept: Filtered) -> str:
     return "\n".join(lines)
 
 
-def drafts_of(model: Model) -> int:
-    """How many drafts the model's registry entry allows (``drafts`` of its ``serving`` table); 1 where it says nothing."""
+def means_of(model: Model) -> tuple[int, Related | None]:
+    """What the ``serving`` table of the model's registry entry grants it: ``drafts``, and ``terms``, a file beside it.
+
+    One draft and no table for a model without an entry. Raises InputError for a table that cannot be read.
+    """
     from harness.registry import find
 
     entry = find(model.info.name) if model.info.contract else None
-    drafts = entry.serving.get("drafts", 1) if entry else 1
-    return drafts if isinstance(drafts, int) and 1 <= drafts <= MOST_DRAFTS else 1
+    serving = entry.serving if entry else {}
+    drafts, terms = serving.get("drafts", 1), serving.get("terms", "")
+    if not isinstance(drafts, int) or not 1 <= drafts <= MOST_DRAFTS:
+        drafts = 1
+    if not entry or not isinstance(terms, str) or Path(terms).name != terms or not terms:
+        return drafts, None
+    return drafts, read(entry.folder / terms)
 
 
 def make_expander(model: Model, options: Options, *, lines: bool = False) -> Expander:
@@ -244,7 +276,7 @@ def make_expander(model: Model, options: Options, *, lines: bool = False) -> Exp
     """
     contract = model.info.contract or (prompt.CONTRACT if lines else chat_prompt.CONTRACT)
     if contract == prompt.CONTRACT:
-        return LinesExpander(model, options, drafts_of(model))
+        return LinesExpander(model, options, *means_of(model))
     if contract == chat_prompt.CONTRACT:
         return JsonExpander(model, options)
     raise ModelError(f"{model.info.name} speaks {contract}, which is not known here", "use --model with another model")

@@ -60,6 +60,8 @@ OUTPUT_TOKENS = 400
 """An answer needs about 60 to 150."""
 LINE_TOKENS = 200
 """The same for a single line that is asked for again."""
+LEAST_MORE = 10
+"""Characters that a line which was begun must go on for: a shorter one would find what its beginning finds."""
 LONGEST_QUERY = 2000
 """Characters of a query, and of an intent."""
 _ONLY = re.compile(r"(?:^|\s)/only:(\S*)\s*$", re.IGNORECASE)
@@ -153,9 +155,9 @@ def grammar(types: Sequence[str]) -> str:
 
 
 def line_grammar(kind: str, start: str = "") -> str:
-    """GBNF of the rest of one line after ``TYPE:`` and ``start``: a space and at least one more word."""
-    room = max(1, LONGEST[kind] - len(start) - 2)
-    return "\n".join([f'root ::= " " first any{{0,{room}}}', *_LETTERS])
+    """GBNF of the rest of one line after ``TYPE:`` and ``start``: a space and at least ``LEAST_MORE`` characters."""
+    room = max(LEAST_MORE, LONGEST[kind] - len(start) - 2)
+    return "\n".join([f'root ::= " " first any{{{LEAST_MORE - 1},{room}}}', *_LETTERS])
 
 
 _LETTERS = ("any ::= [^\\x00-\\x1F\\x7F]", "first ::= [^\\x00-\\x20\\x7F]")
