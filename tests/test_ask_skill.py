@@ -15,6 +15,7 @@ import pytest
 from ask_helpers import BARLEY, OATS, RYE_AIM, RYE_FOUND, write_library
 from ollama_server import OllamaServer
 
+from harness import registry
 from harness.cli import main
 from harness.config import Settings
 from harness.search.sqlite_store import SqliteStore, index_path
@@ -271,7 +272,10 @@ def test_an_embedding_model_takes_part_where_it_is_named(daemon: Daemon, capsys:
     assert "there is no embedding model" in run(capsys, f'/ask --extractive --vec x --explain "{QUESTION}"')[2] + err
 
 
-def test_what_needs_a_chat_model_is_a_note_without_one(capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_needs_a_model_is_a_note_without_one(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(registry, "ROOT", place)  # no bundled models here
     _, [record], _ = run(capsys, f'/ask --docs papers --rerank 2 --expand "{QUESTION}"')
     assert any(note.startswith("searched without an expansion: no model can serve expand") for note in record["notes"])
     assert "not reranked: there is no chat model" in record["notes"]
