@@ -32,7 +32,6 @@ from relevance_feedback import Feedback
 from rich.console import Console
 
 from harness.config import load_settings
-from harness.context import Context
 from harness.search import evaluate
 from harness.search.bm25 import LexicalQuery, parse
 from harness.search.embedders import embed_new, open_embedder
@@ -108,12 +107,7 @@ def rank_bm25(collection: Collection) -> Rank | None:
 
 def embedder_of(name: str) -> Embedder:
     """The embedding model, with what it has to say on stderr."""
-    console = Console(stderr=True)
-
-    def nothing(*args: Any, **more: Any) -> Any:
-        raise NotImplementedError
-
-    return open_embedder(name, Context(load_settings(), console, Path(), nothing, nothing))
+    return open_embedder(name, load_settings(), Console(stderr=True))
 
 
 def embedded(store: SqliteStore, embedder: Embedder, depth: int = 300) -> Iterator[tuple[str, Rank]]:

@@ -7,7 +7,6 @@ that caches prefixes reads the abstract once for all of them.
 from __future__ import annotations
 
 import json
-import re
 import threading
 from collections.abc import Mapping
 from typing import Any
@@ -19,6 +18,7 @@ from harness.console import clean
 from harness.errors import ModelError
 from harness.jobs.runner import Cancelled
 from harness.models.base import Message, Model, Options, Request
+from harness.models.reply_json import json_object
 from harness.readers.text import shown
 from skills.annotate.moves import Framework
 from skills.annotate.prompt import numbered
@@ -39,7 +39,6 @@ SCHEMA: Mapping[str, Any] = {
     "additionalProperties": False,
 }
 """The reason comes first: a score that follows its reason is the better one."""
-_FENCE = re.compile(r"```(?:json)?\s*(.*?)\s*```", re.DOTALL)
 
 
 def messages(annotation: Annotation, persona: Persona, framework: Framework) -> tuple[Message, ...]:
@@ -73,15 +72,10 @@ def longest_prompt(annotation: Annotation, personas: tuple[Persona, ...], framew
 
 def parse(text: str) -> tuple[int, str]:
     """Score and reason of a reply, which may stand in a Markdown fence. Raises ModelError saying what is wrong with it."""
-    body = text.strip()
-    if fenced := _FENCE.fullmatch(body):
-        body = fenced[1]
     try:
-        data = json.loads(body)
-    except (ValueError, RecursionError):
-        raise ModelError("is no JSON") from None
-    if not isinstance(data, dict):
-        raise ModelError("is no JSON object")
+        data = json_object(text)
+    except ValueError as error:
+        raise ModelError(f"is {error}") from None
     score, reason = data.get("score"), data.get("reason")
     if type(score) is not int or not 1 <= score <= 5:
         raise ModelError("has no score from 1 to 5")

@@ -130,7 +130,7 @@ def test_a_long_text_is_the_mean_of_its_parts_each_with_its_prefix() -> None:
 
 
 def test_a_gguf_file_is_known_by_its_hash(gguf: Path, context: Context, heard: io.StringIO) -> None:
-    with open_embedder(str(gguf), context) as embedder:
+    with open_embedder(str(gguf), context.settings, context.console) as embedder:
         assert embedder.name == file_digest(gguf)
         assert np.allclose(embedder.query(TEXTS[0]), embed(TEXTS[0]), atol=2e-3)
         long = embedder.passages([" ".join(WORDS * 9)])
@@ -142,11 +142,11 @@ def test_a_gguf_file_is_known_by_its_hash(gguf: Path, context: Context, heard: i
 
 def test_prefixes_come_from_the_file_or_from_the_settings(tmp_path: Path, context: Context, heard: io.StringIO) -> None:
     path = str(write_tiny_bert(tmp_path / "m.gguf", name="Nomic Embed Text v1.5"))
-    with open_embedder(path, context) as embedder:
+    with open_embedder(path, context.settings, context.console) as embedder:
         assert Prefixes(embedder.query_prefix, embedder.passage_prefix) == Prefixes("search_query: ", "search_document: ")
         assert not np.allclose(embedder.query("wheat"), embedder.hypothetical("wheat"))
     context.settings = replace(context.settings, embedder_query_prefix="rye ", embedder_passage_prefix="")
-    with open_embedder(path, context) as embedder:
+    with open_embedder(path, context.settings, context.console) as embedder:
         assert np.allclose(embedder.query("wheat"), embedder.hypothetical("rye wheat"), atol=1e-6)
     assert "prefixes 'rye ' and ''" in heard.getvalue()
 
@@ -154,25 +154,25 @@ def test_prefixes_come_from_the_file_or_from_the_settings(tmp_path: Path, contex
 def test_a_model_of_the_daemon_is_known_by_its_digest(server: OllamaServer, gguf: Path, context: Context) -> None:
     stored = server.add("all-minilm", context=CONTEXT, capabilities=("embedding",), gguf=gguf)
     context.settings = replace(context.settings, ollama_host=server.url)
-    with open_embedder("all-minilm", context) as embedder:
+    with open_embedder("all-minilm", context.settings, context.console) as embedder:
         assert embedder.name == f"all-minilm:latest@sha256:{stored.digest}"
         assert np.allclose(embedder.query(TEXTS[1]), embed(TEXTS[1]), atol=2e-3)
     with pytest.raises(NoModelError, match="nearest there: all-minilm"):
-        open_embedder("all-minlm", context)
+        open_embedder("all-minlm", context.settings, context.console)
 
 
 def test_what_cannot_be_opened_is_one_clear_line(context: Context) -> None:
     with pytest.raises(InputError, match="no such file; give the path"):
-        open_embedder("nowhere/model.gguf", context)
+        open_embedder("nowhere/model.gguf", context.settings, context.console)
     with pytest.raises(NoModelError, match=r"no Ollama answers at .*; start it \(ollama serve\), or give the path"):
-        open_embedder("all-minilm", context)
+        open_embedder("all-minilm", context.settings, context.console)
 
 
 # Into the store
 
 
 def test_only_what_is_new_is_embedded_and_a_search_finds_by_meaning(gguf: Path, tmp_path: Path, context: Context) -> None:
-    with SqliteStore(tmp_path / "i.db") as store, open_embedder(str(gguf), context) as embedder:
+    with SqliteStore(tmp_path / "i.db") as store, open_embedder(str(gguf), context.settings, context.console) as embedder:
         put(store, "/a", *TEXTS)
         assert store.missing(embedder) == 4
         assert embed_new(store, embedder, context.console) == 4

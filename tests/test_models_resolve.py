@@ -18,7 +18,7 @@ from harness.config import Settings
 from harness.errors import InputError, NoModelError, Offline, UsageError
 from harness.models import here, resolve
 from harness.models.base import Options, Request
-from harness.models.resolve import Choice, explain, general_model, open_choice
+from harness.models.resolve import CHAT, Choice, explain, open_choice
 from harness.models_cli import models_main
 from harness.registry import Entry, Gate, Gguf
 
@@ -94,7 +94,7 @@ def test_a_general_model_only_where_the_skill_allows_one(server: OllamaServer) -
     assert chosen(settings) == ("qwen3:4b", "ollama")
     with pytest.raises(NoModelError, match="the registry serves no model for annotate"):
         chosen(settings, general=False)
-    assert general_model(settings).name == "qwen3:4b"
+    assert resolve.resolve(CHAT, settings, allow_general=True).name == "qwen3:4b"
     assert chosen(replace(settings, chat_model="nomic-embed-text")) == ("nomic-embed-text:latest", "ollama")
 
 
@@ -102,7 +102,7 @@ def test_a_fine_tune_in_the_daemon_is_no_chat_model(server: OllamaServer) -> Non
     register("big", ollama="reader:big")
     server.add("reader:big")
     with pytest.raises(NoModelError, match="ollama pull"):
-        general_model(Settings(ollama_host=server.url))
+        resolve.resolve(CHAT, Settings(ollama_host=server.url), allow_general=True)
 
 
 def test_no_model_lists_why_and_the_commands(gguf: Path) -> None:

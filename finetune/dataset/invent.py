@@ -5,13 +5,12 @@ Request ``number`` fixes category, subject and kind of searcher, so that the sam
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Sequence
 from typing import Any
 
 from harness.errors import ModelError
 from harness.models.base import Message
+from harness.models.reply_json import json_object
 from skills.expand.expansion import one_line
 
 CONTRACT = "expand-queries@1"
@@ -46,7 +45,6 @@ SEARCHERS = (
     "a beginner", "an expert in a hurry", "a student before an exam", "a journalist", "an engineer on call", "a hobbyist",
     "a manager", "a researcher who reads many papers", "a teacher", "somebody who remembers only half of a document",
 )  # fmt: skip
-_FENCE = re.compile(r"```(?:json)?\s*(.*?)\s*```", re.DOTALL)
 
 
 def task(number: int) -> tuple[str, str, str]:
@@ -85,12 +83,9 @@ def schema() -> dict[str, Any]:
 
 def parse(text: str) -> list[str]:
     """The queries of an answer, which may stand in a Markdown fence. Raises ModelError where it is no such JSON."""
-    body = text.strip()
-    if fenced := _FENCE.fullmatch(body):
-        body = fenced[1]
     try:
-        value = json.loads(body)["queries"]
-    except (ValueError, KeyError, TypeError, RecursionError):
+        value = json_object(text)["queries"]
+    except (ValueError, KeyError):
         raise ModelError("the model's answer is no JSON with queries", "take another model with --model") from None
     return usable(value if isinstance(value, list) else [])
 

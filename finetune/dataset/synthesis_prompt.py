@@ -7,12 +7,12 @@ method or component; an answer with the mathematics of it; equations of the pass
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass
 from typing import Any
 
 from harness.errors import ModelError
 from harness.models.base import Message
+from harness.models.reply_json import json_object
 from skills.ask.prompt import plain
 
 CONTRACT = "ask-pairs@1"
@@ -31,7 +31,6 @@ FOCUSES = (
     "under which conditions or limits a statement of the passage holds",
 )
 """What the requests of one passage ask for, in turn."""
-_FENCE = re.compile(r"```(?:json)?\s*(.*?)\s*```", re.DOTALL)
 _SYSTEM = (
     "You write training material for an assistant that answers questions on research papers. From one passage you write "
     "one question and its answer, as one JSON object with these keys:\n"
@@ -73,14 +72,11 @@ def schema() -> dict[str, Any]:
 
 def parse(text: str) -> Written | None:
     """Read an answer, which may stand in a Markdown fence; None where there was nothing to ask. ModelError: it is none."""
-    body = text.strip()
-    if fenced := _FENCE.fullmatch(body):
-        body = fenced[1]
     try:
-        data = json.loads(body)
-    except (ValueError, RecursionError):
-        raise ModelError("the model's answer is no JSON") from None
-    if not isinstance(data, dict) or not isinstance(data.get("question"), str):
+        data = json_object(text)
+    except ValueError as error:
+        raise ModelError(f"the model's answer is {error}") from None
+    if not isinstance(data.get("question"), str):
         raise ModelError("the model's answer is no JSON object with a question")
     if not data["question"].strip():
         return None

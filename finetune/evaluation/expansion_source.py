@@ -22,7 +22,7 @@ from harness.errors import InputError, MarginaliaError
 from harness.jobs.journal import Journal, key_of
 from harness.jobs.progress import Progress
 from harness.jobs.runner import BatchSummary, Cancelled, Item, run_batch
-from harness.models.base import Model, ModelInfo, OnText, Reply, Request
+from harness.models.base import Delegate, Model, OnText, Reply, Request
 from harness.readers.text import from_path
 from skills.expand.batch import items_of, reserve
 from skills.expand.expander import Expander, LinesExpander, make_expander, options_for
@@ -161,32 +161,12 @@ def _of_lines(lines: Sequence[Line]) -> Expanded:
 # ---- models ----
 
 
-class _Free:
+class _Free(Delegate):
     """A model that is given no grammar and no schema: what it writes by itself."""
-
-    def __init__(self, model: Model) -> None:
-        self._model = model
-
-    @property
-    def info(self) -> ModelInfo:
-        return self._model.info
-
-    @property
-    def slots(self) -> int:
-        return self._model.slots
-
-    def reserve(self, tokens: int) -> None:
-        self._model.reserve(tokens)
-
-    def count_tokens(self, text: str) -> int:
-        return self._model.count_tokens(text)
-
-    def close(self) -> None:
-        self._model.close()
 
     def generate(self, request: Request, *, on_text: OnText | None = None, cancel: threading.Event | None = None) -> Reply:
         """As the protocol says."""
-        return self._model.generate(replace(request, grammar=None, schema=None), on_text=on_text, cancel=cancel)
+        return super().generate(replace(request, grammar=None, schema=None), on_text=on_text, cancel=cancel)
 
 
 def _asked(spec: str, opened: Opened, queries: Sequence[Query], how: How, journal: Journal) -> Answers:

@@ -7,7 +7,6 @@ fp, fn)]``, so that a later run (the registry's gate) can compare with it in pai
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,7 +17,6 @@ import numpy as np
 from finetune.evaluation import consistency, counts
 from finetune.evaluation.runs import Run
 from finetune.metrics import Ints
-from harness.errors import InputError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -91,26 +89,6 @@ def compared(rows: Sequence[Mapping[str, Any]], *, rounds: int, seed: int) -> li
             }
         )
     return found
-
-
-def registry_scores(report: Mapping[str, Any], model: str) -> dict[str, dict[str, float]]:
-    """The scores of one model as a registry entry holds them: set → metric → value. KeyError for an unknown model."""
-    row = next((row for row in report["models"] if row["model"] == model), None)
-    if row is None:
-        raise KeyError(model)
-    return {report["set"]: {"macro_f1": row["macro_f1"][0], **{move: value[0] for move, value in row["f1"].items()}}}
-
-
-def load_counts(path: Path, model: str) -> tuple[list[str], Ints]:
-    """Paper ids and ``[papers, moves, 3]`` counts of one model from a ``scores.json``. Raises InputError."""
-    try:
-        report = json.loads(path.read_text(encoding="utf-8"))
-        row = next(row for row in report["models"] if row["model"] == model)
-        return list(report["papers"]), np.array(row["counts"], dtype=np.int64)
-    except StopIteration:
-        raise InputError(f"{path}: has no scores of {model}", "evaluate it: python finetune/eval.py annotate") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: is no scores file ({error})", "write it with finetune/eval.py annotate -o") from None
 
 
 def labels(report: Mapping[str, Any]) -> dict[str, str]:

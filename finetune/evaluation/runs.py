@@ -22,7 +22,7 @@ from harness.errors import MarginaliaError
 from harness.jobs.journal import Journal, key_of
 from harness.jobs.progress import Progress
 from harness.jobs.runner import BatchSummary, Item, run_batch
-from harness.models.base import Model, ModelInfo, OnText, Options, Reply, Request
+from harness.models.base import Delegate, Model, ModelInfo, OnText, Options, Reply, Request
 from harness.readers.paper import Paper
 from harness.sentences import Sentence
 from skills.annotate.annotator import Annotator, Cell, Draft, make_annotator
@@ -69,14 +69,15 @@ class Run:
         ]
 
 
-class Observed:
+class Observed(Delegate):
     """A model that keeps the last text it wrote in each thread and, where it shall be ``free``, is given no schema.
 
     What constrained decoding forces says nothing about how consistent a model is.
     """
 
     def __init__(self, model: Model, *, free: bool = False) -> None:
-        self._model, self._free = model, free
+        super().__init__(model)
+        self._free = free
         self._last = threading.local()
 
     @property
@@ -84,28 +85,11 @@ class Observed:
         """What this thread's last request got."""
         return getattr(self._last, "text", "")
 
-    @property
-    def info(self) -> ModelInfo:
-        return self._model.info
-
-    @property
-    def slots(self) -> int:
-        return self._model.slots
-
-    def reserve(self, tokens: int) -> None:
-        self._model.reserve(tokens)
-
-    def count_tokens(self, text: str) -> int:
-        return self._model.count_tokens(text)
-
-    def close(self) -> None:
-        self._model.close()
-
     def generate(self, request: Request, *, on_text: OnText | None = None, cancel: threading.Event | None = None) -> Reply:
         """As the protocol says."""
         if self._free and request.schema is not None:
             request = replace(request, schema=None)
-        reply = self._model.generate(request, on_text=on_text, cancel=cancel)
+        reply = super().generate(request, on_text=on_text, cancel=cancel)
         self._last.text = reply.text
         return reply
 

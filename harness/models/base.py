@@ -137,3 +137,36 @@ class Model(Protocol):
     def close(self) -> None:
         """Free what the model holds."""
         ...
+
+
+class Delegate:
+    """A model that hands everything on to another: what looks at requests or replies in between overrides ``generate``."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+
+    @property
+    def info(self) -> ModelInfo:
+        """As in ``Model``."""
+        return self.model.info
+
+    @property
+    def slots(self) -> int:
+        """As in ``Model``."""
+        return self.model.slots
+
+    def reserve(self, tokens: int) -> None:
+        """As in ``Model``."""
+        self.model.reserve(tokens)
+
+    def generate(self, request: Request, *, on_text: OnText | None = None, cancel: threading.Event | None = None) -> Reply:
+        """As in ``Model``."""
+        return self.model.generate(request, on_text=on_text, cancel=cancel)
+
+    def count_tokens(self, text: str) -> int:
+        """As in ``Model``."""
+        return self.model.count_tokens(text)
+
+    def close(self) -> None:
+        """As in ``Model``."""
+        self.model.close()

@@ -68,12 +68,6 @@ def resolve(task: str, settings: Settings, *, allow_general: bool, variant: str 
         return _resolve(task, here, allow_general=allow_general, variant=variant)
 
 
-def general_model(settings: Settings) -> Choice:
-    """The chat model ("producer"), by the setting ``chat_model``, else what is there. Raises NoModelError, Offline."""
-    with Here(settings) as here:
-        return _general(here)
-
-
 def open_choice(choice: Choice, settings: Settings) -> Model:
     """Open what was chosen. Raises ModelError and its kind where it cannot be."""
     entry = choice.entry

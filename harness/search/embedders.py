@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from harness.config import Settings
-    from harness.context import Context
     from harness.models.embedding import EmbeddingModel
     from harness.search.store import Store
 
@@ -74,19 +73,19 @@ def embedder_name(given: str | None, settings: Settings) -> str:
     return "" if name.lower() == NONE else name
 
 
-def open_embedder(name: str, context: Context) -> Embedder:
+def open_embedder(name: str, settings: Settings, console: Console) -> Embedder:
     """The embedding model ``name``: the path of a ``.gguf`` file, or a model of the Ollama daemon. Close it after use.
 
     Its vectors are kept under the file's SHA-256, or under Ollama's name and digest. What is taken, and with which
     prefixes, is one line on stderr. Raises InputError, ModelError, NoModelError, Offline.
     """
-    model = open_model(name, context.settings)
+    model = open_model(name, settings)
     family = prefixes_of(model.family)
-    query, passage = _chosen(family or Prefixes(), context.settings)
+    query, passage = _chosen(family or Prefixes(), settings)
     info = model.info
 
     def tell(line: str) -> None:
-        context.console.print(line, style="dim", markup=False, highlight=False, soft_wrap=True)
+        console.print(line, style="dim", markup=False, highlight=False, soft_wrap=True)
 
     guessed = "" if family else ", its family is not known"
     tell(f"embeddings: {info.name} ({info.backend}{guessed}), prefixes {query!r} and {passage!r}")

@@ -14,6 +14,7 @@ from typing import Any
 
 from harness.errors import ModelError
 from harness.models.base import Message
+from harness.models.reply_json import json_object
 from skills.annotate.moves import Framework
 
 QUOTE = "annotate/quote@1"
@@ -22,7 +23,6 @@ END = "</annotation>"
 # An output never needs more: eight moves of up to four numbers, or of two sentences each.
 QUOTE_TOKENS = 220
 PROSE_TOKENS = 1400
-_FENCE = re.compile(r"```(?:json)?\s*(.*?)\s*```", re.DOTALL)
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 _NAME = re.compile(r"\b(?:[A-Z][A-Za-z0-9]*[A-Z0-9][A-Za-z0-9]*|[A-Z][a-z]+)(?:-[A-Za-z0-9]+)*\b")
 
@@ -110,15 +110,10 @@ def completion(framework: Framework, answer: Answer, *, prose: bool = False) -> 
 
 def parse(framework: Framework, text: str, count: int, *, prose: bool = False) -> Answer:
     """Read an answer, which may stand in a Markdown fence. Raises ModelError: no JSON, or numbers of no sentence."""
-    body = text.split(END)[0].strip()
-    if fenced := _FENCE.fullmatch(body):
-        body = fenced[1]
     try:
-        data = json.loads(body)
-    except json.JSONDecodeError as error:
-        raise ModelError(f"the model's answer is no JSON ({error.msg} at character {error.pos})") from None
-    if not isinstance(data, dict):
-        raise ModelError("the model's answer is no JSON object")
+        data = json_object(text.split(END)[0])
+    except ValueError as error:
+        raise ModelError(f"the model's answer is {error}") from None
     answer: Answer = {}
     for name in framework.names:
         value = data.get(name, [])

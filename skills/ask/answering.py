@@ -7,49 +7,32 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from harness.models.base import Delegate
 from skills.ask.abstain import CLOSEST, abstained, calibration
 from skills.ask.extract import extractive_answer, ranked
 from skills.ask.look_up import LookedUp
 from skills.ask.record import Answer
 
 if TYPE_CHECKING:
-    from harness.models.base import Model, ModelInfo, OnText, Reply, Request
+    from harness.models.base import Model, OnText, Reply, Request
 
 
-class Meter:
+class Meter(Delegate):
     """A model that counts what its requests take; safe from several threads."""
 
     def __init__(self, model: Model) -> None:
-        self._model = model
+        super().__init__(model)
         self._lock = threading.Lock()
         self.prompt_tokens = self.completion_tokens = self.largest = 0
 
-    @property
-    def info(self) -> ModelInfo:
-        """As in ``Model``."""
-        return self._model.info
-
-    @property
-    def slots(self) -> int:
-        """As in ``Model``."""
-        return self._model.slots
-
-    def reserve(self, tokens: int) -> None:
-        """As in ``Model``."""
-        self._model.reserve(tokens)
-
     def generate(self, request: Request, *, on_text: OnText | None = None, cancel: threading.Event | None = None) -> Reply:
         """As in ``Model``."""
-        reply = self._model.generate(request, on_text=on_text, cancel=cancel)
+        reply = super().generate(request, on_text=on_text, cancel=cancel)
         with self._lock:
             self.prompt_tokens += reply.prompt_tokens
             self.completion_tokens += reply.completion_tokens
             self.largest = max(self.largest, reply.prompt_tokens + reply.completion_tokens)
         return reply
-
-    def count_tokens(self, text: str) -> int:
-        """As in ``Model``."""
-        return self._model.count_tokens(text)
 
     def close(self) -> None:
         """The session closes the model."""

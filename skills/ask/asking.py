@@ -128,7 +128,7 @@ class Asking:
         if not name:
             return None
         try:
-            embedder = open_embedder(name, self._context)
+            embedder = open_embedder(name, self._context.settings, self._context.console)
             stack.callback(embedder.close)
             self._embed(embedder, name)
         except MarginaliaError as error:

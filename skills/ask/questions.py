@@ -7,21 +7,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.errors import InputError, UsageError
-from harness.readers import jsonfile, tables
+from harness.readers import short_texts
 from harness.readers.columns import fold
 from harness.readers.locate import not_found
-from harness.readers.source import Table
 from harness.readers.text import Text, from_path, from_string, shown
 from harness.search.reading import KINDS
 from harness.task import unquote
 
-SUFFIXES = {".txt": "text", ".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json"}
 NAMES = ("question", "query", "q")
 """Folded names of columns that hold questions, the likeliest first."""
 LONGEST = 2000
 """Characters of a question."""
-COMMENT = "# "
-"""Begins a line of a text file that is no question."""
 
 
 @dataclass(frozen=True)
@@ -55,13 +51,13 @@ def open_questions(text: str, piped: Callable[[], str | None], column: str) -> Q
         if (stdin := piped()) is None:
             raise UsageError("/ask: no question", 'for example /ask --docs papers/ "How are the agents evaluated?"')
         given = from_string("standard input", stdin)
-        kind = _sniffed(given, column)
+        kind = short_texts.piped_kind(given, {fold(column)} if column else NAMES)
         if kind == "text" and len(stdin.strip().splitlines()) == 1:
             return Questions("", [_asked({"question": stdin.strip()}, "question")])
         return _read(given, kind, column, [])
     if path := named_file(text):
         notes: list[str] = []
-        return _read(from_path(path, notes), SUFFIXES[path.suffix.lower()], column, notes)
+        return _read(from_path(path, notes), short_texts.SUFFIXES[path.suffix.lower()], column, notes)
     if papers := _path_before(text):
         raise UsageError(f"/ask: {papers} is a file or folder, not a question", f'/ask --docs {papers} "QUESTION"')
     one = _asked({"question": " ".join(text.split())}, "question")
@@ -75,15 +71,10 @@ def named_file(text: str) -> Path | None:
 
     Raises InputError where a single word looks like such a file and there is none.
     """
-    suffix = text[text.rfind(".") :].lower()
-    if suffix not in SUFFIXES or "\n" in text:
+    if not short_texts.suffix_of(text):
         return None
-    try:
-        path = Path(text).expanduser()
-        if path.is_file():
-            return path
-    except (OSError, ValueError, RuntimeError):  # too long, a NUL, the home of nobody
-        return None
+    if path := short_texts.file_of(text):
+        return path
     if len(text.split()) == 1:
         raise not_found(text)
     return None
@@ -103,11 +94,10 @@ def _read(text: Text, kind: str, column: str, notes: list[str]) -> Questions:
     rows: Iterator[Asked]
     if kind == "text":
         fieldnames: tuple[str, ...] = ("question",)
-        lines = (line.strip() for line in text.lines())
-        rows = (_asked({"question": line}, "question") for line in lines if line and not line.startswith(COMMENT))
+        rows = (_asked({"question": line}, "question") for line in short_texts.lines(text))
     else:
-        table = _table(text, kind, column, notes)
-        fieldnames, name = table.fieldnames, _column(table, column)
+        table = short_texts.table(text, kind, column, NAMES, notes)
+        fieldnames, name = table.fieldnames, short_texts.column_of(table, column, NAMES, "questions")
         rows = (
             Asked(shown(record.row.get(name, ""), 200), record.row, record.error)
             if record.error
@@ -127,40 +117,3 @@ def _asked(row: Mapping[str, str], column: str) -> Asked:
     if len(text) > LONGEST:
         return Asked(shown(text, 200), row, f"the question has {len(text)} characters, more than {LONGEST}")
     return Asked(text, row)
-
-
-def _table(text: Text, kind: str, column: str, notes: list[str]) -> Table:
-    if kind == "json":
-        return jsonfile.read_document(text, notes)
-    if kind == "jsonl":
-        return jsonfile.read_lines(text)
-    given = {name: name for name in ((column,) if column else NAMES)}  # the delimiter is the one that shows such a column
-    return tables.read(text, kind, given, notes)
-
-
-def _column(table: Table, wanted: str) -> str:
-    """The column with the questions. Raises InputError where it is missing."""
-    for name in (fold(wanted),) if wanted else NAMES:
-        if found := next((field for field in table.fieldnames if fold(field) == name), None):
-            return found
-    if not wanted and len(table.fieldnames) == 1:
-        return table.fieldnames[0]
-    columns = ", ".join(shown(name, 30) for name in table.fieldnames)
-    raise InputError(
-        f"{table.name}: no column is called {shown(wanted or 'question')} (columns: {columns})",
-        "say which one holds the questions with --column NAME",
-    )
-
-
-def _sniffed(text: Text, column: str) -> str:
-    """What was piped in: JSON Lines, a table with a column of questions among others, or one question a line."""
-    first = next((line for line in text.lines() if line.strip()), "").strip()
-    if first.startswith("{"):
-        return "jsonl"
-    wanted = {fold(column)} if column else set(NAMES)
-    for kind, delimiters in (("csv", ",;"), ("tsv", "\t")):
-        for delimiter in delimiters:
-            cells = [fold(cell.strip(' "')) for cell in first.split(delimiter)]
-            if len(cells) > 1 and wanted & set(cells):
-                return kind
-    return "text"

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import Any
 
 from harness.errors import ModelError
 from harness.models.base import Message
+from harness.models.reply_json import json_object
 from skills.expand.expansion import LONGEST, MOST, Line, one_line
 from skills.expand.prompt import Query, plain
 
 CONTRACT = "expand/json@1"
 OUTPUT_TOKENS = 800
-_FENCE = re.compile(r"```(?:json)?\s*(.*?)\s*```", re.DOTALL)
 _WANTED = {
     "hyde": "hyde: a list of one passage of two sentences (50 to 200 characters), as a document that answers would have it",
     "lex": "lex: two or three keyword queries for full-text search (2 to 5 words, no sentences), each with other words",
@@ -53,15 +52,10 @@ def schema(query: Query) -> dict[str, Any]:
 
 def parse(text: str, query: Query) -> tuple[list[Line], list[str]]:
     """The lines of an answer and what in it is none. It may stand in a Markdown fence. ModelError where it is no JSON."""
-    body = text.strip()
-    if fenced := _FENCE.fullmatch(body):
-        body = fenced[1]
     try:
-        data = json.loads(body)
-    except (ValueError, RecursionError):
-        raise ModelError("the model's answer is no JSON", "take another model with --model") from None
-    if not isinstance(data, dict):
-        raise ModelError("the model's answer is no JSON object", "take another model with --model")
+        data = json_object(text)
+    except ValueError as error:
+        raise ModelError(f"the model's answer is {error}", "take another model with --model") from None
     lines, malformed = [], []
     for kind in query.types:
         value = data.get(kind, [])

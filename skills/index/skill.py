@@ -79,7 +79,7 @@ def embed(store: SqliteStore, options: IndexOptions, context: Context) -> list[s
     name = embedder_name(options.embed, context.settings)
     if not name:
         return []
-    with open_embedder(name, context) as embedder:
+    with open_embedder(name, context.settings, context.console) as embedder:
         return [f"embedded {embed_new(store, embedder, context.console)} passages"]
 
 
@@ -167,7 +167,7 @@ def look_up(store: SqliteStore, options: IndexOptions, lines: Sequence[Line], pl
 
     if name := embedder_name(options.embed, context.settings):
         try:
-            with open_embedder(name, context) as embedder:
+            with open_embedder(name, context.settings, context.console) as embedder:
                 found = search(store, options.find, lines=lines, embedder=embedder, plan=plan)
                 if missing := store.missing(embedder):
                     note = f"{missing} passages have no vector of this model yet: /index --embed {name}"
