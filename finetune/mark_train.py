@@ -266,11 +266,24 @@ def scores(marker: Marker, papers: Sequence[dict[str, Any]], thresholds: metrics
     }
 
 
-def refuse_leaks(path: Path, papers: Iterable[Mapping[str, Any]], check: LeakCheck) -> None:
+def refuse_leaks(
+    path: Path, papers: Iterable[Mapping[str, Any]], check: LeakCheck, why: str = "stand in an evaluation set"
+) -> None:
     """Exit where papers to train on stand in an evaluation set."""
     if leaks := [paper for paper in papers if check.reason(paper)]:
         first = leaks[0].get("arxiv_id") or leaks[0].get("title") or str(leaks[0].get("abstract"))[:60]
-        raise SystemExit(f"{path}: {len(leaks)} papers stand in an evaluation set, first {first}")
+        raise SystemExit(f"{path}: {len(leaks)} papers {why}, first {first}")
+
+
+def more_papers(paths: Sequence[Path], check: LeakCheck, held_back: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Gold papers of further files; SystemExit where one stands in an evaluation set or among the papers held back."""
+    papers: list[dict[str, Any]] = []
+    for path in paths:
+        rows = list(read_jsonl(path))
+        refuse_leaks(path, rows, check)
+        refuse_leaks(path, rows, LeakCheck(held_back), "are held back to choose thresholds")
+        papers += rows
+    return papers
 
 
 def gold_pool(marker: Marker, papers: Sequence[dict[str, Any]], config: MarkConfig) -> list[tuple[Example, float]]:
@@ -321,6 +334,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("config", type=Path)
     parser.add_argument("--base", type=Path, required=True, help="model folder of finetune.pretrain, or of an earlier run")
     parser.add_argument("--gold", type=Path, required=True)
+    parser.add_argument("--more", type=Path, action="append", default=[], help="further gold, none of it held back")
     parser.add_argument("--held-out", type=Path, action="append", default=[])
     parser.add_argument("--roles", type=Path, help="JSONL with sentences and role labels (CSAbstruct)")
     parser.add_argument("--pseudo", type=Path, help="NPZ + JSONL of finetune.mark_teacher")
@@ -336,6 +350,7 @@ def main(argv: list[str] | None = None) -> int:
     train_papers, valid_papers = split(papers, config.valid, config.split_seed)
     if not valid_papers:
         raise SystemExit(f"{args.gold}: {len(papers)} papers leave none to validate with: raise `valid` or give more")
+    train_papers += more_papers(args.more, check, valid_papers)
     labels = Labels.of(train_papers, load_framework().names, config.least)
     marker = start_marker(args.base, labels, config.split_seed)
     pool = gold_pool(marker, train_papers, config)
@@ -348,6 +363,7 @@ def main(argv: list[str] | None = None) -> int:
     marker.save(args.out / "model")
     (args.out / "config.json").write_text(json.dumps(asdict(config)) + "\n")
     inputs = {"gold": args.gold, "roles": args.roles, "pseudo": args.pseudo and args.pseudo / "pseudo.npz"}
+    inputs |= {f"more_{number}": path for number, path in enumerate(args.more, 1)}
     lineage = origin(args.base) | {name: digest(path) for name, path in inputs.items() if path}
     (args.out / "lineage.json").write_text(json.dumps(lineage, indent=1) + "\n")
     result = scores(marker, valid_papers)

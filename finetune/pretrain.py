@@ -1,6 +1,7 @@
 """Pre-train the small base model on abstracts, on a CPU, in stages that can be killed and resumed.
 
     python -m finetune.pretrain finetune/configs/base.yaml --out finetune_output/base
+    python -m finetune.pretrain finetune/configs/base-2.yaml --start finetune_output/base/model --out finetune_output/base-2
 
 Needs ``tokenizer/``, ``train.npy`` and ``valid.npy`` of ``finetune.dataset.abstracts`` in the output folder. Matrices are
 trained with Muon (Jordan et al. 2024; RMS-matched step as in Moonlight, Liu et al. 2025, section 2.2), embeddings and
@@ -44,6 +45,8 @@ class PretrainConfig:
     weight_decay: float = 0.05
     warmup: int = 50
     final_lr: float = 0.03
+    seen: int = 0
+    """Tokens of the corpus to begin after: what the weights of ``--start`` have read."""
     clip: float = 1.0
     seed: int = 1
     threads: int = 2
@@ -108,6 +111,16 @@ def build_model(config: PretrainConfig, vocab: int, end: int) -> Any:
     )
 
 
+def load_weights(model: Any, folder: Path) -> None:
+    """Take the weights of a model folder of the same shape and vocabulary. SystemExit for another shape."""
+    from transformers import Qwen3ForCausalLM
+
+    given = Qwen3ForCausalLM.from_pretrained(folder)
+    if [(name, p.shape) for name, p in given.named_parameters()] != [(n, p.shape) for n, p in model.named_parameters()]:
+        raise SystemExit(f"{folder}: is of another shape than the configuration: give the one that it was made with")
+    model.load_state_dict(given.float().state_dict())
+
+
 def build_optimizers(
     parameters: Iterable[tuple[str, Any]], muon_lr: float, adam_lr: float, weight_decay: float
 ) -> list[Any]:
@@ -140,7 +153,7 @@ def next_token_loss(model: Any) -> Callable[[Any], Any]:
 class Pretraining:
     """One run: owns the model, the optimizers and the place in the data, and can save and load them."""
 
-    def __init__(self, config: PretrainConfig, out: Path) -> None:
+    def __init__(self, config: PretrainConfig, out: Path, start: Path | None = None) -> None:
         import numpy as np
         import torch
         from transformers import PreTrainedTokenizerFast
@@ -153,12 +166,14 @@ class Pretraining:
         self.data = np.load(out / "train.npy", mmap_mode="r")
         self.valid = np.load(out / "valid.npy")
         self.model = build_model(config, len(self.tokenizer), self.tokenizer.eos_token_id)
+        if start:
+            load_weights(self.model, start)
         self.optimizers = build_optimizers(
             self.model.named_parameters(), config.muon_lr, config.adam_lr, config.weight_decay
         )
         loss = next_token_loss(self.model)
         self.loss = torch.compile(loss, dynamic=False) if config.compile else loss
-        self.step, self.position = 0, 0
+        self.step, self.position = 0, config.seen
 
     def batch(self) -> Any:
         """The next micro-batch, read on from the last one; the corpus is taken round and round."""
@@ -250,11 +265,11 @@ def log(out: Path, record: dict[str, Any]) -> None:
     print(json.dumps(record), file=sys.stderr, flush=True)
 
 
-def run(config: PretrainConfig, out: Path) -> None:
-    """Train to the last step, from the checkpoint where there is one, and save the model."""
+def run(config: PretrainConfig, out: Path, start: Path | None = None) -> None:
+    """Train to the last step, from the checkpoint where there is one, else from ``start`` or at random; save the model."""
     import torch
 
-    training = Pretraining(config, out)
+    training = Pretraining(config, out, start)
     if training.resume():
         print(f"resumed at step {training.step} of {config.steps}", file=sys.stderr)
     started = saved = time.monotonic()
@@ -283,9 +298,10 @@ def run(config: PretrainConfig, out: Path) -> None:
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", type=Path)
+    parser.add_argument("--start", type=Path, help="model folder of an earlier run to go on from (default: random weights)")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args(argv)
-    run(PretrainConfig.load(args.config), args.out)
+    run(PretrainConfig.load(args.config), args.out, args.start)
     return 0
 
 

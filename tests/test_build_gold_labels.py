@@ -157,3 +157,14 @@ def test_the_labels_in_the_repository_are_those_of_the_training_gold_and_hold_no
     dev = {json.loads(line)["arxiv_id"] for line in (GOLD / "moves_dev.jsonl").read_text().splitlines()}
     assert not dev & {row["arxiv_id"] for row in rows}
     assert gold_labels.main(["check", str(labels), "--gold", str(GOLD / "moves_train.jsonl")]) == 0
+
+
+def test_labels_and_abstracts_become_gold_again(files: tuple[Path, Path], tmp_path: Path) -> None:
+    labels, rows = files
+    known = write_jsonl(tmp_path / "some.jsonl", [gold(n) for n in range(5)])
+    out = tmp_path / "joined.jsonl"
+    assert gold_labels.main(["join", str(labels), "--abstracts", str(known), "--out", str(out)]) == 0
+    joined = [json.loads(line) for line in out.read_text().splitlines()]
+    originals = [json.loads(line) for line in rows.read_text().splitlines()]
+    assert joined == [{key: row[key] for key in joined[0]} for row in originals[:5]]
+    assert gold_labels.main(["check", str(labels), "--gold", str(out)]) == 1  # the sixth paper's abstract was nowhere

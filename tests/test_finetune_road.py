@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ pytest.importorskip("transformers", reason="needs the finetune extra")
 pytest.importorskip("sklearn", reason="needs the finetune extra")
 
 from finetune_smoke import BASE_CONFIG, CONFIGS, MARK_CONFIG, MOVES, ROOT, write_rows  # noqa: E402
+from safetensors.torch import load_file  # noqa: E402
 
 from finetune import mark_teacher, mark_train, parity, pretrain  # noqa: E402
 from finetune.dataset import abstracts  # noqa: E402
@@ -127,6 +129,18 @@ def test_training_papers_of_an_evaluation_set_are_refused(road: Road, tmp_path: 
     assert not (tmp_path / "out" / "model").exists()
 
 
+def test_further_gold_is_trained_on_unless_it_is_held_back_or_in_an_evaluation_set(road: Road, tmp_path: Path) -> None:
+    none, held_back = LeakCheck([]), road.held_back
+    others = [paper for paper in road.gold if paper not in held_back]
+    more = write_rows(tmp_path / "more.jsonl", others)
+    assert mark_train.more_papers([more, more], none, held_back) == [*others, *others]
+    with pytest.raises(SystemExit, match=f"{len(others)} papers stand in an evaluation set"):
+        mark_train.more_papers([more], LeakCheck(others), held_back)
+    wrong = write_rows(tmp_path / "wrong.jsonl", [*others, held_back[0]])
+    with pytest.raises(SystemExit, match=r"wrong\.jsonl: 1 papers are held back"):
+        mark_train.more_papers([wrong], none, held_back)
+
+
 def test_roles_and_pseudo_labels_of_an_evaluation_set_are_refused(road: Road) -> None:
     marker, config = road.marker("mini"), mark_train.MarkConfig.load(MARK_CONFIG)
     roles, pseudo = road.root / "roles.jsonl", road.root / "pseudo"
@@ -145,6 +159,20 @@ def test_pseudo_labels_that_do_not_belong_to_their_papers_are_refused(road: Road
     (tmp_path / "pseudo" / "papers.jsonl").write_text("".join(lines[:-1]))
     with pytest.raises(SystemExit, match=r"run finetune\.mark_teacher again"):
         mark_teacher.load_pseudo(tmp_path / "pseudo", road.marker("teacher").labels)
+
+
+def test_pre_training_goes_on_from_given_weights_and_place(road: Road, tmp_path: Path) -> None:
+    base = road.root / "base"
+    for name in ("train.npy", "valid.npy"):
+        shutil.copy(base / name, tmp_path)
+    shutil.copytree(base / "tokenizer", tmp_path / "tokenizer")
+    config = replace(pretrain.PretrainConfig.load(BASE_CONFIG), seen=256)
+    training = pretrain.Pretraining(config, tmp_path, base / "model")
+    assert training.position == 256
+    saved = load_file(base / "model" / "model.safetensors")
+    assert all(torch.equal(p, saved[name].float()) for name, p in training.model.named_parameters())
+    with pytest.raises(SystemExit, match="of another shape"):
+        pretrain.Pretraining(replace(config, ffn=2 * config.ffn), tmp_path, base / "model")
 
 
 @pytest.mark.parametrize("load", [pretrain.PretrainConfig.load, mark_train.MarkConfig.load])
@@ -170,6 +198,7 @@ def test_a_value_that_yaml_reads_as_text_is_refused(tmp_path: Path) -> None:
 def test_every_configuration_of_the_repository_loads(path: Path) -> None:
     loaders: dict[str, Any] = {
         "*base": pretrain.PretrainConfig.load,
+        "base-*": pretrain.PretrainConfig.load,
         "*mini*": mark_train.MarkConfig.load,
         "nanda-*": sft_config.load,
         "*-sft*": sft_config.load,

@@ -2,6 +2,7 @@
 
     python -m finetune.dataset.gold_labels write ../shared/data/gold/moves_train.jsonl --out data/gold_labels.csv
     python -m finetune.dataset.gold_labels check data/gold_labels.csv --gold ../shared/data/gold/moves_train.jsonl
+    python -m finetune.dataset.gold_labels join data/agent_labels.csv --abstracts abstracts.jsonl --out labelled.jsonl
 
 One row a paper: ``arxiv_id``, ``abstract_sha256`` (the first 16 hexadecimal digits), ``sentence_spans`` (all sentences as
 character offsets ``start-end``) and a column a move with the numbers of its sentences, best first. Numbers count the spans
@@ -170,6 +171,33 @@ def check(labels: Iterable[Row | InputError], gold: Iterable[Row], moves: Sequen
     return found | ({"not in the labels": list(wanted)} if wanted else {})
 
 
+def joined(labels: Path, places: Sequence[Path], moves: Sequence[str]) -> tuple[list[Row], list[Row]]:
+    """The rows of a file of labels with their abstracts, and those whose abstract is missing or has changed.
+
+    Raises InputError for a wrong row or file.
+    """
+    from finetune.dataset.inputs import Abstracts
+    from harness.readers.tables import read
+    from harness.readers.text import from_path
+
+    table = read(from_path(labels, []), "csv", {"abstract": HASH}, [])
+    found: tuple[list[Row], list[Row]] = ([], [])
+    for row in label_rows(table, moves, Abstracts(places, offline=True)):
+        if isinstance(row, InputError):
+            raise row
+        found[bool(row.problem)].append(row)
+    return found
+
+
+def write_joined(rows: Iterable[Row], path: Path, moves: Sequence[str]) -> None:
+    """Write gold JSONL, as ``finetune.mark_train`` and the data-set builder read it."""
+    with atomic_write(path) as handle:
+        for row in rows:
+            stated = {move: list(row.cells[move].numbers or ()) if move in row.cells else [] for move in moves}
+            texts = {"title": row.title, "abstract": row.abstract, "sentences": list(row.sentences or ())}
+            handle.write(json.dumps({"arxiv_id": row.id, **texts, "moves": stated}, ensure_ascii=False) + "\n")
+
+
 @guarded
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -180,9 +208,18 @@ def main(argv: list[str] | None = None) -> int:
     checker = commands.add_parser("check", help="whether labels joined with abstracts say what the gold file says")
     checker.add_argument("labels", type=Path)
     checker.add_argument("--gold", type=Path, required=True)
+    joiner = commands.add_parser("join", help="labels and their abstracts as a gold JSONL file")
+    joiner.add_argument("labels", type=Path)
+    joiner.add_argument("--abstracts", type=Path, action="append", required=True, help="file of papers with ids")
+    joiner.add_argument("--out", type=Path, required=True)
     args = parser.parse_args(argv)
 
     moves = load_framework().names
+    if args.command == "join":
+        rows, lost = joined(args.labels, args.abstracts, moves)
+        write_joined(rows, args.out, moves)
+        print(f"{args.out}: {len(rows)} papers; {len(lost)} without the abstract that was labelled", file=sys.stderr)
+        return 0
     if args.command == "write":
         print(f"{args.out}: labels of {write(gold_rows(args.gold, moves), args.out, moves)} papers", file=sys.stderr)
         return 0
