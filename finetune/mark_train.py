@@ -1,7 +1,7 @@
 """Tune a base to mark sentences (contract ``annotate/mark@1``), on a CPU, in minutes.
 
     python -m finetune.mark_train finetune/configs/mini.yaml --base finetune_output/base/model \
-        --gold ../shared/data/gold/moves_train.jsonl --out finetune_output/mini
+        --gold ../shared/data/gold/moves_train.jsonl --more finetune_output/agent.jsonl --out finetune_output/mini
 
 Only the mark positions carry loss. Papers of the split ``valid`` (by seed) choose thresholds and calibration; the
 evaluation set given by ``--held-out`` is only used to refuse leaks. Writes ``checkpoint.pt`` every few minutes,
@@ -19,7 +19,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -338,10 +338,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--held-out", type=Path, action="append", default=[])
     parser.add_argument("--roles", type=Path, help="JSONL with sentences and role labels (CSAbstruct)")
     parser.add_argument("--pseudo", type=Path, help="NPZ + JSONL of finetune.mark_teacher")
+    parser.add_argument("--seed", type=int, help="of the order and the noise, instead of the configuration's")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args(argv)
 
     config = MarkConfig.load(args.config)
+    config = config if args.seed is None else replace(config, seed=args.seed)
     torch.set_num_threads(config.threads)
     args.out.mkdir(parents=True, exist_ok=True)
     papers = list(read_jsonl(args.gold))
