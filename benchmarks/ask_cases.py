@@ -120,6 +120,13 @@ def qasa(*, own_sentences: bool, abstracts: int = 5000) -> Set:
     return Set("qasa, own sentences" if own_sentences else "qasa", tuple(papers), questions)
 
 
+def off_topic() -> Set:
+    """Questions of everyday knowledge (``off_topic.txt``, ours) over papers on language agents."""
+    asked = (Path(__file__).parent / "off_topic.txt").read_text(encoding="utf-8").splitlines()
+    questions = tuple(Question(str(number), text, frozenset(), frozenset()) for number, text in enumerate(asked, 1) if text)
+    return Set("off the subject", tuple(_agentic()), questions)
+
+
 def _agentic() -> Iterator[Paper]:
     with need(DATA / "papers" / "agentic_598.csv").open(encoding="utf-8", newline="") as handle:
         for row in csv.DictReader(handle):

@@ -6,7 +6,8 @@ Abstention. Each answerable question is asked twice: over the whole corpus, and 
 questions are not answered by their own papers. F1 is that of abstaining; "always" abstains from everything. SciFact's
 validation claims and one half of PubMedQA: ``ask_calibrate.py`` fitted on the other ones and never reads these. "25 near"
 asks each over the 25 papers that BM25 finds nearest to it. Cranfield's and CISI's questions took no part in fitting
-either; there most papers are about the question's topic.
+either; there most papers are about the question's topic. "Off the subject" are questions of everyday knowledge over papers
+on language agents.
 
 Citations, on the answerable questions. ``first``: the first cited sentence is gold evidence; ``all``: the mean over all
 that an answer cites; ``answered``: as ``first``, on the questions that are answered. Gold evidence is a sentence of a
@@ -27,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ask_cases import Case, Paper, Question, Set, classic, judged, near, pubmedqa, qasa, scifact
+from ask_cases import Case, Paper, Question, Set, classic, judged, near, off_topic, pubmedqa, qasa, scifact
 from common import report
 
 from harness.search.evaluate import interval
@@ -127,7 +128,8 @@ def main() -> None:
     args = parser.parse_args()
 
     known = [scifact("validation"), pubmedqa(1)]
-    sets = [*known, qasa(own_sentences=False), qasa(own_sentences=True), classic("cranfield"), classic("cisi")]
+    sets = [*known, qasa(own_sentences=False), qasa(own_sentences=True)]
+    sets += [classic("cranfield"), classic("cisi"), off_topic()]
     rows, cited = list[list[Any]](), list[list[Any]]()
     result: dict[str, Any] = {"abstention": {}, "citations": {}}
     everything: list[Case] = []

@@ -8,7 +8,8 @@
 differences to the first model, how evenly they apply the moves (all of them, in order, in like depth), papers a minute
 and peak memory. A model is a registry name, an Ollama tag, a GGUF file, or a folder: of save_pretrained, or a PEFT
 adapter. Gold is CSV as /annotate writes it, with the labels corrected, or JSON lines (gold rows, decisions of /annotate
---review). ``expand`` scores expansions of queries (``eval.py expand --help``).
+--review). ``expand`` scores expansions of queries, ``ask`` answers with sources (``eval.py expand --help``, ``eval.py ask
+--help``).
 
 Answers are kept: a run that was killed goes on where it stopped. Exit 0 done, 1 a model could not be scored, 2 wrong usage,
 3 no model can run here.
@@ -69,9 +70,10 @@ def parser() -> Parser:
     task.add_argument("--offline", action="store_true", default=None, help="nothing leaves this machine")
     task.add_argument("--rounds", type=int, default=2000, metavar="N", help="bootstrap resamples (default 2000)")
     task.add_argument("--seed", type=int, default=0, help="of the bootstrap (default 0)")
-    from finetune.evaluation import expansion
+    from finetune.evaluation import ask, expansion
 
     expansion.add_to(tasks)
+    ask.add_to(tasks)
     return top
 
 

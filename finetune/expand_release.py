@@ -34,6 +34,8 @@ from skills.expand.related import read
 
 CONTEXT = 2048
 DRAFTS = 4
+TYPE: OutType = "q8_0"
+"""Half the time of f16 a token on a CPU, the same scores, and the same bits whichever requests share a batch."""
 GATE = Gate(set="expand_queries", metric="percentage", minimum=90.0)
 """On our own queries of ``finetune/evals/queries.txt``, by the published rubric, as served."""
 SETS = {"all": GATE.set, "judged": "judged_queries_dev"}
@@ -67,12 +69,12 @@ def release(
     registry: Path,
     *,
     terms: Path | None = None,
-    outtype: OutType = "f16",
+    outtype: OutType = TYPE,
     drafts: int = DRAFTS,
 ) -> Entry:
     """Write the GGUF, a candidate entry and the table of related terms into a registry folder. Raises InputError."""
     lineage = lineage_of(run, before)
-    serving: dict[str, Any] = {"drafts": drafts}
+    serving: dict[str, Any] = {"drafts": drafts, "lexicon": True}
     if terms is not None:
         serving["terms"] = f"{normalise(name).rpartition(':')[2]}.terms.json.gz"
         lineage["terms"] = f"sha256:{read(terms).digest}"
@@ -159,7 +161,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("run", type=Path, help="output folder of finetune/train.py grpo or sft, with tuning: full")
     parser.add_argument("--before", type=Path, metavar="RUN", help="the SFT run that it went on from")
     parser.add_argument("--name", default="qmd-expand:mini")
-    parser.add_argument("--type", type=as_outtype, default="f16", help="of the weights (default: f16)")
+    parser.add_argument("--type", type=as_outtype, default=TYPE, help=f"of the weights (default: {TYPE})")
     parser.add_argument("--drafts", type=int, default=DRAFTS, help=f"answers at most (default {DRAFTS})")
     parser.add_argument("--terms", type=Path, metavar="FILE", help="table of related terms (finetune.expand_terms)")
     parser.add_argument("--scores", type=Path, metavar="FILE", help="what eval.py measured: write it and promote")

@@ -44,6 +44,8 @@ class Settings:
     """What the embedding model is given before a question; ``auto`` goes by its family."""
     embedder_passage_prefix: str = "auto"
     """The same before a passage. Another one embeds everything anew."""
+    store: str = ""
+    """Where the search index lies: ``qdrant:http://HOST:6333`` or ``qdrant:FOLDER``; empty is the built-in one."""
     ollama_host: str = ""
     """As Ollama's own OLLAMA_HOST; empty is 127.0.0.1:11434."""
     keep_alive: str = "10m"

@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 from ask_helpers import Counts, evidence_for, passage
 
-from skills.ask.abstain import BACKGROUND, MEASURES, NOT_ANSWERED, PATH, abstained, judge, measures
+from skills.ask.abstain import BACKGROUND, MEASURES, NOT_ANSWERED, PATH, abstained, calibration, judge, measures
 from skills.ask.answering import threshold_for
 from skills.ask.passages import bm25, pair_coverage, strengths
 from skills.ask.terms import Stemmer, terms_of
@@ -93,3 +93,29 @@ def test_words_that_only_ask_do_not_count_unless_alone() -> None:
     stemmer = Stemmer()
     assert terms_of("What do the authors say about rye?", Counts(), stemmer).stems == ("rye",)
     assert terms_of("Which papers compare authors?", Counts(), stemmer).stems == ("paper", "compar", "author")
+
+
+def test_a_question_of_which_the_index_has_too_little_is_not_answered() -> None:
+    text = "The capital of the firm was raised twice. Capital is dear."
+    evidence, terms = evidence_for("What is the capital of France?", [passage(1, text)], france=0)
+    verdict = judge(evidence, terms)
+    assert verdict.probability > calibration()["with_model"]  # the passage stands out …
+    assert not verdict.enough  # … and yet
+    assert "Nothing that is indexed has france" in verdict.reason
+    assert judge(evidence, terms, 0.0).enough  # as asked for
+    known, _ = evidence_for("What is the capital of France?", [passage(1, text)])
+    assert judge(known, terms_of("What is the capital of France?", Counts(), Stemmer())).unknown == ()
+
+
+def test_one_strange_word_among_many_is_no_reason() -> None:
+    question = "Does dry storage of oats in larch barns prevent yellow mould?"
+    evidence, terms = evidence_for(question, [passage(1, "Dry storage of oats in barns prevented mould.")], larch=0)
+    assert terms.unknown == {"larch"}
+    assert judge(evidence, terms).unknown == ()
+
+
+def test_words_that_say_little_are_not_named_as_missing() -> None:
+    _, terms = evidence_for("How long did the last harvest of spelt take?", [], spelt=0)
+    assert "spelt" in terms.lacking(())
+    assert {"long", "last"} <= set(terms.missing(()))
+    assert not {"long", "last"} & set(terms.lacking(()))

@@ -7,6 +7,7 @@ import io
 import json
 import re
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from ollama_server import OllamaServer
 from harness import registry
 from harness.cli import main
 from harness.config import Settings
+from harness.rate import Rate
 from harness.search.sqlite_store import SqliteStore, index_path
 from harness.session import Session
 
@@ -305,3 +307,22 @@ def test_a_batch_asks_the_model_once_for_each_question(
     asked = len(daemon.bodies("/api/chat"))
     assert run(capsys, "/ask --docs papers asked.txt")[1] == records
     assert len(daemon.bodies("/api/chat")) == asked
+
+
+def test_a_batch_keeps_to_its_rate_where_the_model_is_asked(
+    daemon: Daemon, place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def wait(self: Rate, cancel: threading.Event, client: str = "") -> bool:
+        asked.append(len(daemon.bodies("/api/chat")))
+        return True
+
+    monkeypatch.setattr(Rate, "wait", wait)
+    (place / "asked.txt").write_text(f"{QUESTION}\nWas mould found in stored oats?\nWhich robots weeded the orchids?\n")
+    status, records, _ = run(capsys, "/ask --docs papers --rate 5 asked.txt")
+    assert (status, records[2]["abstained"]) == (0, True)
+    assert asked == [0, 1]  # before each of the two; nobody asks the model about robots
+    run(capsys, "/ask --docs papers --rate 5 asked.txt")
+    assert len(asked) == 2  # what is known already waits for nothing
+    assert run(capsys, "/ask --docs papers --rate 0 asked.txt")[0] == 2

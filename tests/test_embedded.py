@@ -244,6 +244,15 @@ def test_cancel_stops_soon(model: EmbeddedModel, streamed: bool) -> None:
     assert at_once.finish == "cancelled"
 
 
+def test_a_brief_answer_is_not_streamed_to_be_stopped_and_is_still_cancelled(model: EmbeddedModel) -> None:
+    cancel = threading.Event()
+    whole = model.generate(raw("the", max_tokens=32), cancel=cancel)
+    assert whole.text == model.generate(raw("the", max_tokens=32)).text
+    assert (whole.finish, whole.completion_tokens) == ("length", 32)
+    cancel.set()
+    assert model.generate(raw("the", max_tokens=32), cancel=cancel).finish == "cancelled"
+
+
 def test_an_exception_of_the_listener_stops_the_request(model: EmbeddedModel) -> None:
     def on_text(piece: str) -> None:
         raise KeyboardInterrupt

@@ -311,7 +311,20 @@ def test_work_that_ignores_the_stop_holds_nobody_up_for_long(journal: Journal, m
 def test_a_summary_counts_only_so_many_reasons() -> None:
     summary = BatchSummary()
     for n in range(1000):
-        summary.count(ModelError(f"reason {n}"), False)
+        summary.count(ModelError(f"reason x{n}"), False)
     assert summary.failed == 1000
     assert len(summary.reasons) == runner.MOST_REASONS + 1
     assert summary.reasons[runner.OTHER_REASONS] == 1000 - runner.MOST_REASONS
+
+
+def test_reasons_that_differ_in_numbers_alone_are_one_and_keep_their_remedy() -> None:
+    summary = BatchSummary()
+    for error in (
+        InputError("p2.csv row 4: the abstract is empty"),
+        ModelUnavailable("no daemon at 127.0.0.1:11434", "start it"),
+        InputError("p2.csv row 15: the abstract is empty"),
+        ModelUnavailable("no daemon at 127.0.0.1:11434", "start it"),
+        InputError("p2.csv row 16: the abstract is empty"),
+    ):
+        summary.count(error, False)
+    assert summary.reasons == {"p2.csv row N: the abstract is empty": 3, "no daemon at 127.0.0.1:11434; start it": 2}

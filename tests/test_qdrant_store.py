@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -11,13 +13,15 @@ import numpy as np
 import pytest
 from search_helpers import embedder, hashed_words, put
 
-from harness.errors import InputError
+from harness.config import Settings
+from harness.errors import InputError, Offline, UsageError
 from harness.search.bm25 import parse
 from harness.search.documents import Document
 from harness.search.index import Options, embed, update
 from harness.search.search import search
 from harness.search.sqlite_store import SqliteStore
 from harness.search.store import IndexedFile, Scope, Stamp, Store
+from harness.search.stores import open_store
 from harness.search.vectors import Embedder
 
 pytest.importorskip("qdrant_client", reason="needs the qdrant extra")
@@ -45,6 +49,13 @@ def test_a_chunk_comes_back_as_it_was_put(store: Store) -> None:
     assert (chunk.file, chunk.place, chunk.header, chunk.text) == ("/p/a.csv", "row 2", "T › Methods", TEXTS[1])
     assert chunk.sentences == ((0, len(TEXTS[1]), 0),)
     assert store.chunks([12345]) == []
+
+
+def test_frequencies_are_known_of_any_form_of_a_word(store: Store) -> None:
+    put(store, "/a", *[f"Caches evict token {n}." for n in range(40)], "Wheat grows in a field.", "Fields lie fallow.")
+    total, counts = store.frequencies(["cached", "field", "wheat", "zebra"])
+    assert total == 42
+    assert counts == [40, 2, 1, 0]
 
 
 def test_files_are_replaced_touched_and_removed(store: Store) -> None:
@@ -182,3 +193,41 @@ def test_a_server_that_is_not_there_or_refuses_is_one_line() -> None:
     finally:
         server.shutdown()
         server.server_close()
+
+
+# ---- the setting ----
+
+
+def test_index_and_ask_work_in_the_store_that_the_settings_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from ask_helpers import RYE_FOUND, write_library
+
+    from harness.cli import main
+    from harness.search.sqlite_store import index_path
+
+    monkeypatch.setenv("MARGINALIA_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("OLLAMA_HOST", "127.0.0.1:9")
+    monkeypatch.setenv("MARGINALIA_STORE", f"qdrant:{tmp_path / 'vectors'}")
+    monkeypatch.setattr(sys, "stdin", None)
+    monkeypatch.chdir(tmp_path)
+    write_library(tmp_path / "papers")
+    assert main(["/index papers"]) == 0
+    assert main(["/index --list"]) == 0
+    assert "3 files, " in capsys.readouterr().out
+    assert main(["--json", '/ask --extractive "Does an early harvest improve the yield of rye?"']) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["citations"][0]["quote"] == RYE_FOUND
+    assert main(["--json", '/ask --extractive "Which robots weeded the orchids?"']) == 0
+    assert json.loads(capsys.readouterr().out)["abstained"]
+    assert (tmp_path / "vectors").is_dir()
+    assert not index_path().exists()
+
+
+def test_a_store_that_is_none_and_one_elsewhere_offline_are_refused() -> None:
+    with pytest.raises(UsageError, match="names no store"):
+        open_store(Settings(store="milvus:x"))
+    with pytest.raises(UsageError, match="names no store"):
+        open_store(Settings(store="qdrant:"))
+    with pytest.raises(Offline, match="another machine"):
+        open_store(Settings(store="qdrant:http://qdrant.invalid:6333", offline=True))

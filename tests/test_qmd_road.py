@@ -74,7 +74,7 @@ def test_the_entry_says_where_the_model_comes_from(root: Path) -> None:
     assert set(entry.lineage) == {"base", "sft_data", "sft_config", "sft_weights", "data", "config", "weights"}
     sft = json.loads((root / "sft" / "lineage.json").read_text())
     assert entry.lineage["sft_weights"] == sft["model"]
-    assert entry.serving == {"drafts": expand_release.DRAFTS}
+    assert entry.serving == {"drafts": expand_release.DRAFTS, "lexicon": True}
 
 
 def test_the_gguf_carries_contract_and_template(root: Path) -> None:

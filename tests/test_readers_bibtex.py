@@ -1,4 +1,4 @@
-"""BibTeX: tolerant parsing, verbatim abstracts, Unicode names."""
+"""BibTeX: tolerant parsing, LaTeX as Unicode."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.bibtex import escape
 from harness.errors import InputError
 from harness.readers import Paper, open_papers
 from harness.readers.latex import to_unicode
@@ -46,9 +47,8 @@ def test_entries(tmp_path: Path) -> None:
     assert first.title == "The BERT of Österreich: $L_{2}$ & more"
     assert first.row["author"] == "Müller, Józef and Erdős, P."
     assert (first.row["journal"], first.row["year"], first.row["month"]) == ("Journal of AI Research", "2024", "March")
-    assert first.abstract == (
-        'We study {nested {braces}} and\n              \\emph{LaTeX} with 5\\% "quotes". Second sentence.'
-    )
+    assert first.abstract == 'We study nested braces and LaTeX with 5% "quotes". Second sentence.'
+    assert first.row["abstract"] == first.abstract
     assert papers[1].abstract == "One two three."
     assert fieldnames[:2] == ("id", "entry_type")
     assert {"author", "year", "journal"} <= set(fieldnames)
@@ -98,9 +98,17 @@ def test_many_unclosed_entries_take_linear_time(tmp_path: Path) -> None:
         (r"A--B---C ``q'' 5\% R\&D x\_y \#1 \$9", "A–B—C “q” 5% R&D x_y #1 $9"),
         (r"{Deep} $x^{2}$ {\emph{Nets}}", "Deep $x^{2}$ Nets"),
         ("a\n   b~c", "a b c"),
-        (r"\unknown{kept}", r"\unknownkept"),
+        (r"\unknown{kept} \cite{a,b}", r"\unknown{kept} \cite{a,b}"),
+        (r"{RNA}s at \$5 for {$n$ or \(k^{2}\)} \$9", r"RNAs at $5 for $n$ or \(k^{2}\) $9"),
+        (r"5\,\% \{a\} \textbackslash{}Delta \textasciitilde{} \textasciicircum{}", r"5 % {a} \Delta ~ ^"),
         ("costs $5", "costs $5"),
     ],
 )
 def test_latex(latex: str, text: str) -> None:
     assert to_unicode(latex) == text
+
+
+def test_what_was_exported_reads_back(tmp_path: Path) -> None:
+    text = r"50% of $\Delta_{i}$ & {a_b} ~ ^2 # C:\dir at $3, é."
+    _, papers, _ = read(tmp_path, f"@misc{{a, abstract = {{{escape(text)}}}}}\n")
+    assert papers[0].abstract == text

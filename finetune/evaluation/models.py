@@ -14,6 +14,7 @@ from harness.errors import InputError
 from harness.models.base import Model
 from harness.registry_entry import Entry
 from skills.annotate import mark, prompt
+from skills.ask import prompt as ask_prompt
 from skills.expand import chat_prompt as expand_chat
 from skills.expand import prompt as expand_prompt
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from harness.models.resolve import Choice
 
 Kind = Literal["model", "marker", "adapter"]
-CONTRACTS = (mark.CONTRACT, prompt.QUOTE, prompt.PROSE, expand_prompt.CONTRACT, expand_chat.CONTRACT)
+CONTRACTS = (mark.CONTRACT, prompt.QUOTE, prompt.PROSE, expand_prompt.CONTRACT, expand_chat.CONTRACT, ask_prompt.CONTRACT)
 _NEAR = 3
 """How many folders upwards a run's own notes (contract, thresholds) may lie: OUT/model, OUT/checkpoint-300/adapter."""
 

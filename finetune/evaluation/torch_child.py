@@ -88,6 +88,8 @@ class Runtime:
         """The result of one request. Raises Refused."""
         if message["op"] == "count":
             return {"tokens": len(self._encode(message["text"]))}
+        if message["op"] == "score":
+            return self._score(self._encode(self._rendered(message["messages"]) + message["before"]), message["text"])
         started = time.perf_counter()
         prompt = message["prompt"]
         ids = self._encode(self._rendered(message["messages"]) if prompt is None else prompt)
@@ -138,6 +140,19 @@ class Runtime:
         top = dict(zip(texts, values.tolist(), strict=True))
         entry = [texts[0], values[0].item(), top]
         return {"text": texts[0], "finish": "length", "completion_tokens": 1, "logprobs": [entry] if alternatives else []}
+
+    def _score(self, before: list[int], text: str) -> dict[str, Any]:
+        """The surprise of a text behind some tokens, in nats, and how many tokens it has."""
+        import torch
+
+        ids = self._encode(text)
+        if self.context and len(before) + len(ids) > self.context:
+            raise Refused(f"{len(before) + len(ids)} tokens do not fit into its context of {self.context}", kind="context")
+        with torch.inference_mode():
+            rows = torch.tensor([before + ids], device=self.model.device)
+            logits = self.model(input_ids=rows, use_cache=False, logits_to_keep=len(ids) + 1).logits[0, :-1].float()
+            found = torch.log_softmax(logits, -1).gather(-1, rows[0, len(before) :, None])
+        return {"nats": -float(found.sum()), "tokens": len(ids)}
 
     def _ends(self) -> list[int]:
         """The tokens that end a turn."""

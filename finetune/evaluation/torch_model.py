@@ -12,11 +12,12 @@ import json
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
 from harness.errors import ContextOverflow, InputError, ModelError, ModelUnavailable
-from harness.models.base import ModelInfo, OnText, Reply, Request, TokenLogprob
+from harness.models.base import Message, ModelInfo, OnText, Reply, Request, TokenLogprob
 from harness.models.embedded_process import child_environment
 
 _PATIENCE = 10.0
@@ -74,6 +75,12 @@ class TorchModel:
         if on_text is not None:
             on_text(reply.text)
         return reply
+
+    def surprise(self, messages: Sequence[Message], before: str, text: str) -> tuple[float, int]:
+        """How unlikely a given text is, in nats, and how many tokens it has, where the answer begins with ``before``."""
+        chat = [{"role": m.role, "content": m.content} for m in messages]
+        answer = self._ask({"op": "score", "messages": chat, "before": before, "text": text})
+        return float(answer["nats"]), int(answer["tokens"])
 
     def count_tokens(self, text: str) -> int:
         """Tokens of a raw text."""

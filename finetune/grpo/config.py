@@ -11,8 +11,10 @@ from finetune import run_config
 from finetune.run_config import one_of
 from finetune.sft.config import SftConfig
 from harness.errors import UsageError
+from skills.ask import prompt as ask_prompt
+from skills.expand import prompt as expand_prompt
 
-REWARDS = ("strict", "qmd")
+REWARDS = ("strict", "qmd", "ask")
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,8 @@ class GrpoConfig:
     """The folder that SFT was trained on: its queries are asked, its rows are the reward's background and gold."""
     out: str = "finetune_output/qmd/grpo"
     rewards: tuple[str, ...] = ("strict",)
-    """Their product is the reward: ``strict`` (rewards/strict.py), ``qmd`` (the published rubric; never alone)."""
+    """Their product is the reward. Of expansions: ``strict`` (rewards/strict.py), ``qmd`` (the published rubric, which is
+    never alone). Of answers: ``ask`` (rewards/ask.py)."""
     left_out: tuple[str, ...] = ("swapped",)
     """Sources of rows that are neither asked nor gold: words swapped by dice mean nothing."""
 
@@ -78,6 +81,11 @@ class GrpoConfig:
         return frozenset("out device device_map attention threads micro_batch save_steps keep_checkpoints".split())
 
     @property
+    def contract(self) -> str:
+        """The prompt contract of what is asked, which the rewards are for."""
+        return ask_prompt.CONTRACT if "ask" in self.rewards else expand_prompt.CONTRACT
+
+    @property
     def product(self) -> str:
         """The folder of the output folder that a run writes its result to."""
         return self.loading.product
@@ -118,6 +126,8 @@ def parse(values: Mapping[str, Any], where: str) -> GrpoConfig:
         raise UsageError(f"{where}: generations {config.generations}: an answer needs others to be compared with", "give 2")
     if unknown := set(config.rewards) - set(REWARDS):
         raise UsageError(f"{where}: rewards: there is no {min(unknown)!r}", f"take of {', '.join(REWARDS)}")
+    if "ask" in config.rewards and len(config.rewards) > 1:
+        raise UsageError(f"{where}: rewards: ask judges answers, the others expansions", "give rewards: [ask]")
     if config.tuning == "full" and config.quantize != "none":
         raise UsageError(f"{where}: tuning full trains the base's own weights, which cannot be quantised", "quantize: none")
     if config.save_steps % config.eval_steps:

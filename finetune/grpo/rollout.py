@@ -1,4 +1,4 @@
-"""Answers of the policy: prompts as contract expand@1 renders them, sampled in one batch with cached keys and values."""
+"""Answers of the policy: prompts as their contract renders them, sampled in one batch with cached keys and values."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from finetune.dataset.expansion_schema import Example
+from finetune.grpo.rewards import Asked
 from finetune.sft import data as sft
-from skills.expand.prompt import Query, render_prompt
 
 Ids = NDArray[np.int64]
 
@@ -37,10 +36,16 @@ class Writer:
         end = tokenizer.convert_tokens_to_ids(sft.END_OF_TURN)
         self.end = tokenizer.eos_token_id if end in (None, tokenizer.unk_token_id) else end
 
-    def prompt(self, example: Example) -> Ids:
-        """The tokens of the prompt that asks for an example's query."""
-        text = render_prompt(Query(example.bare_query, example.intent or "", (example.asked,) if example.asked else ()))
-        return np.array(self.tokenizer(text, add_special_tokens=False)["input_ids"], dtype=np.int64)
+    def prompt(self, asked: Asked) -> Ids:
+        """The tokens of the prompt."""
+        return np.array(self.tokenizer(self.rendered(asked), add_special_tokens=False)["input_ids"], dtype=np.int64)
+
+    def rendered(self, asked: Asked) -> str:
+        """The prompt as text: a chat as the tokenizer's template renders it."""
+        if isinstance(asked.prompt, str):
+            return asked.prompt
+        chat = list(asked.prompt)
+        return str(self.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True))
 
     @torch.no_grad()  # type: ignore[untyped-decorator]
     def answers(self, model: Any, prompts: Sequence[Ids], count: int, *, seed: int | None) -> list[Answer]:

@@ -10,7 +10,7 @@ import hashlib
 import os
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from finetune.grpo.config import GrpoConfig, check_beta
 from finetune.run_config import plain
@@ -19,6 +19,9 @@ from finetune.sft import checkpoints, preflight
 from finetune.sft.run import Run, config_text, save_adapter, save_model, write_json
 from harness.errors import InputError, UsageError
 from harness.outputs import atomic_write
+
+if TYPE_CHECKING:
+    from finetune.grpo.rewards import Asked
 
 
 def dry_run(config: GrpoConfig, *, force: bool = False, offline: bool = True) -> dict[str, Any]:
@@ -37,7 +40,7 @@ def dry_run(config: GrpoConfig, *, force: bool = False, offline: bool = True) ->
         "gold": task.guard.gold._asdict(),
         "adversaries": {name: spread._asdict() for name, spread in task.guard.adversaries.items()},
         "table": task.guard.table(),
-        "prompt": _prompt(task.train[0]),
+        "prompt": _shown(task.train[0]),
     }
     if base.shape:
         sizes, loading = measure(base.shape, config.loading), config.loading
@@ -48,10 +51,11 @@ def dry_run(config: GrpoConfig, *, force: bool = False, offline: bool = True) ->
     return found
 
 
-def _prompt(example: Any) -> str:
-    from skills.expand.prompt import Query, render_prompt
-
-    return render_prompt(Query(example.bare_query, example.intent or "", (example.asked,) if example.asked else ()))
+def _shown(asked: Asked) -> str:
+    """A prompt for people: a chat without the marks of any template."""
+    if isinstance(asked.prompt, str):
+        return asked.prompt
+    return "\n".join(f"[{one['role']}] {one['content']}" for one in asked.prompt)
 
 
 def render(found: dict[str, Any]) -> str:
@@ -100,11 +104,10 @@ def _train(
     from finetune.grpo.rewards import read_task
     from finetune.grpo.rollout import Writer
     from finetune.grpo.trainer import Trainer
-    from finetune.sft.data import TEMPLATES
+    from finetune.sft.data import give_template
     from finetune.sft.model import load_tokenizer
     from finetune.sft.trainer import clear_failures
     from harness.jobs.progress import Progress
-    from skills.expand.prompt import CONTRACT
 
     assert base.folder is not None
     if config.threads:
@@ -112,7 +115,7 @@ def _train(
     task = read_task(config)
     console.print(task.guard.table(), highlight=False)
     tokenizer = load_tokenizer(base.folder, None)
-    tokenizer.chat_template = TEMPLATES[CONTRACT]
+    give_template(tokenizer, config.contract)
     writer = Writer(tokenizer, config.completion_tokens, config.temperature)
     trainer: Trainer | None = None
     with clear_failures(config.loading, lambda: trainer.state.step if trainer else 0):

@@ -18,11 +18,10 @@ from typing import Any
 
 import torch
 
-from finetune.dataset.expansion_schema import Example
 from finetune.grpo.config import GrpoConfig
 from finetune.grpo.loss import advantages, losses
 from finetune.grpo.policy import Policy
-from finetune.grpo.rewards import Task
+from finetune.grpo.rewards import Asked, Task
 from finetune.grpo.rollout import Answer, Ids, Writer, learned
 from finetune.sft import checkpoints
 from finetune.sft.trainer import TrainingFailed
@@ -66,7 +65,7 @@ class Trainer:
 
     # Steps
 
-    def chosen(self, step: int) -> list[tuple[Example, Ids]]:
+    def chosen(self, step: int) -> list[tuple[Asked, Ids]]:
         """The queries of a step: passes over all, each in an order of its own."""
         found = []
         for place in range(step * self.config.prompts, (step + 1) * self.config.prompts):
@@ -90,7 +89,7 @@ class Trainer:
         config, number = self.config, self.state.step
         some = self.chosen(number)
         answers = self.write([prompt for _, prompt in some], config.generations, seed=config.seed * 1_000_003 + number)
-        worth = self.judge([example for example, _ in some], answers)
+        worth = self.judge([one for one, _ in some], answers)
         rewards = torch.tensor([value["reward"] for value in worth]).view(len(some), config.generations)
         advantage = advantages(rewards).flatten()
         loss, apart = self.learn([(some[one.of][1], one) for one in answers], advantage)
@@ -121,11 +120,11 @@ class Trainer:
             found: list[Answer] = self.writer.answers(self.policy.model, prompts, count, seed=seed)
         return found
 
-    def judge(self, examples: Sequence[Example], answers: Sequence[Answer]) -> list[dict[str, float]]:
+    def judge(self, asked: Sequence[Asked], answers: Sequence[Answer]) -> list[dict[str, float]]:
         """For each answer its rewards by name and their product; nothing for one that did not end."""
         found = []
         for one in answers:
-            query = examples[one.of].full_query
+            query = asked[one.of].query
             parts = {name: part(query, one.text) if one.ended else 0.0 for name, part in self.task.parts.items()}
             found.append({"reward": math.prod(parts.values()), **parts, "ended": float(one.ended)})
         return found

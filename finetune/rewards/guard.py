@@ -75,12 +75,19 @@ def face_adversaries(
     return Report(Spread.of([reward(one.query, one.text) for one in some]), faced)
 
 
-def assert_no_adversary_beats_gold(reward: Reward, gold: Sequence[Gold], *, most: int = 300, seed: int = 0) -> Report:
+def assert_no_adversary_beats_gold(
+    reward: Reward,
+    gold: Sequence[Gold],
+    *,
+    adversaries: Mapping[str, Adversary] = ADVERSARIES,
+    most: int = 300,
+    seed: int = 0,
+) -> Report:
     """The report where every adversary's mean reward stays below the first decile of gold.
 
     Raises InputError, naming the adversaries that do not: training on this reward would learn them.
     """
-    report = face_adversaries(reward, gold, most=most, seed=seed)
+    report = face_adversaries(reward, gold, adversaries=adversaries, most=most, seed=seed)
     if winners := report.winners:
         told = ", ".join(f"{name} ({report.adversaries[name].mean:.3f})" for name in winners)
         raise InputError(

@@ -133,6 +133,16 @@ def read_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         raise InputError(f"{path}: cannot be read ({error})", "build the folder again") from None
 
 
+def give_template(tokenizer: Any, contract: str) -> None:
+    """Set the contract's own chat template, or ChatML where there is none. Raises InputError where that cannot be."""
+    if contract in TEMPLATES:
+        tokenizer.chat_template = TEMPLATES[contract]
+    elif not tokenizer.chat_template:
+        if tokenizer.convert_tokens_to_ids("<|im_start|>") in (None, tokenizer.unk_token_id):
+            raise InputError("the base's tokenizer has no chat template", "take an instruct model, or contract mark@1")
+        tokenizer.chat_template = CHATML
+
+
 class Encoder:
     """Rows to examples with one tokenizer. The tokenizer of a mark run must hold the mark and label tokens already."""
 
@@ -143,12 +153,7 @@ class Encoder:
             self.mark_id = tokenizer.convert_tokens_to_ids(mark.MARK)
             self.label_ids = {token: tokenizer.convert_tokens_to_ids(token) for token in labels.tokens}
             return
-        if contract in TEMPLATES:
-            tokenizer.chat_template = TEMPLATES[contract]
-        elif not tokenizer.chat_template:
-            if tokenizer.convert_tokens_to_ids("<|im_start|>") in (None, tokenizer.unk_token_id):
-                raise InputError("the base's tokenizer has no chat template", "take an instruct model, or contract mark@1")
-            tokenizer.chat_template = CHATML
+        give_template(tokenizer, contract)
         end = tokenizer.convert_tokens_to_ids(END_OF_TURN)
         self.end_id = tokenizer.eos_token_id if end in (None, tokenizer.unk_token_id) else end
 

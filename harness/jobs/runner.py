@@ -7,6 +7,7 @@ write to the journal, so a kill at any moment costs at most the rows that were r
 from __future__ import annotations
 
 import random
+import re
 import threading
 import time
 from collections import Counter
@@ -34,6 +35,7 @@ LOST_ROWS = 3
 MOST_REASONS = 50
 """Distinct reasons that a summary counts; those beyond are counted as one."""
 OTHER_REASONS = "other reasons"
+_NUMBER = re.compile(r"\b\d+\b")
 
 
 @dataclass(frozen=True)
@@ -67,8 +69,10 @@ class BatchSummary:
     """Rows whose result came from the journal or from a duplicate in the batch."""
     failed: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
-    """How many rows failed for which reason."""
+    """How many rows failed for which reason; those that differ in numbers alone (of rows, of lines) are one, with N."""
     seconds: float = 0.0
+    _named: dict[str, str] = field(default_factory=dict)
+    """Reason with N for its numbers → how it stands in ``reasons``."""
 
     @property
     def rate(self) -> float:
@@ -83,8 +87,13 @@ class BatchSummary:
             self.cached += cached
             return
         self.failed += 1
-        known = outcome.message in self.reasons or len(self.reasons) < MOST_REASONS
-        self.reasons[outcome.message if known else OTHER_REASONS] += 1
+        reason = str(outcome)
+        kind = _NUMBER.sub("N", reason)
+        named = self._named.setdefault(kind, reason if len(self.reasons) < MOST_REASONS else OTHER_REASONS)
+        if named not in (reason, kind, OTHER_REASONS):
+            self.reasons[kind] = self.reasons.pop(named)
+            named = self._named[kind] = kind
+        self.reasons[named] += 1
 
 
 def is_unavailable(error: MarginaliaError) -> bool:

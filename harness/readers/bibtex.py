@@ -1,4 +1,4 @@
-"""BibTeX: a small tolerant parser. Abstracts stay verbatim; names and titles become Unicode."""
+"""BibTeX: a small tolerant parser. LaTeX in names, titles and abstracts becomes Unicode, so that quotes can be read."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ _BARE = re.compile(r"[^\s,#{}()\"]+")
 _SPACE = re.compile(r"\s*")
 _END = re.compile(r"[\s,]*")
 _BOUND = re.compile(r'[{}"]')
-_UNICODE_FIELDS = frozenset({"title", "author", "editor", "journal", "booktitle", "publisher", "school", "series"})
+_UNICODE_FIELDS = frozenset(
+    {"title", "author", "editor", "journal", "booktitle", "publisher", "school", "series", "keywords", "abstract"}
+)
 _MONTHS = ("January", "February", "March", "April", "May", "June", "July", "August", "September", "October",
            "November", "December")  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""LaTeX in names and titles as Unicode. Mathematics between dollars stays as it is."""
+"""LaTeX in names, titles and abstracts as Unicode. Mathematics and commands that are not known stay as they are."""
 
 from __future__ import annotations
 
@@ -13,31 +13,41 @@ _ACCENTS = {
 _LETTERS = {
     "ss": "ß", "o": "ø", "O": "Ø", "l": "ł", "L": "Ł", "ae": "æ", "AE": "Æ", "oe": "œ", "OE": "Œ", "aa": "å",
     "AA": "Å", "i": "ı", "j": "ȷ", "dh": "ð", "DH": "Ð", "th": "þ", "TH": "Þ", "ldots": "…", "dots": "…",
-    "textendash": "–", "textemdash": "—",
+    "textendash": "–", "textemdash": "—", "textbackslash": "\ue003", "textasciitilde": "\ue004", "textasciicircum": "^",
+    "textbraceleft": "\ue001", "textbraceright": "\ue002",
 }  # fmt: skip
-_MATHS = re.compile(r"(\$[^$]*\$)")
+# Private characters stand for what an escape wrote while unescaped dollars, braces and tildes go.
+_PLACES = {"$": "\ue000", "{": "\ue001", "}": "\ue002", "\\": "\ue003", "~": "\ue004"}
+_RESTORED = {ord(place): text for text, place in _PLACES.items()}
+_MATHS = re.compile(r"((?<!\\)\$(?:\\.|[^$\\])*\$|\\\(.*?\\\))", re.DOTALL)
 # Accent signs may stand before their letter directly; accents named by a letter need a brace or a space (\c{c}, \v s).
 _SIGN = re.compile(r"""\\([`'^~"=.])\s*(?:\{\s*(\\[ij]\b|\w)\s*\}|(\\[ij]\b\s*|\w))""")
 _NAMED = re.compile(r"\\([cvuHkrdb])(?:\s*\{\s*(\\[ij]\b|\w)\s*\}|\s+(\w))")
 _LETTER = re.compile(r"\\([A-Za-z]+)(?![A-Za-z])(?:\s*\{\}|\s+)?")
 _STYLE = re.compile(r"\\(?:emph|text(?:it|bf|sc|tt|rm|sf|up|normal)|mbox|url)\s*(?=\{)")
+_UNKNOWN = re.compile(r"(\\[A-Za-z]+)\{([^{}]*)\}")
 
 
 def to_unicode(text: str) -> str:
-    """``text`` without LaTeX accents, escapes, styles and braces, its white space collapsed."""
-    parts = (part if part.startswith("$") and part != "$" else _plain(part) for part in _MATHS.split(text))
-    return " ".join("".join(parts).split())
+    r"""``text`` without LaTeX accents, escapes, styles and braces, its white space collapsed.
+
+    >>> print(to_unicode(r"The {DNA} of {\"O}tzi: 5\,\% of $x^{2}$, see \cite{key}"))
+    The DNA of Ötzi: 5 % of $x^{2}$, see \cite{key}
+    """
+    parts = _MATHS.split(text)  # mathematics at the odd places
+    return " ".join("".join(part if place % 2 else _plain(part) for place, part in enumerate(parts)).split())
 
 
 def _plain(text: str) -> str:
-    text = text.replace(r"\$", "\ue000")  # a private character stands for the escaped dollar while braces go
+    text = text.replace(r"\$", _PLACES["$"])
     text = _STYLE.sub("", text)
     text = _NAMED.sub(_accented, _SIGN.sub(_accented, text))
     text = _LETTER.sub(lambda match: _LETTERS.get(match[1], match[0]), text)
-    text = re.sub(r"\\([&%_#{} ])", lambda match: {"{": "\ue001", "}": "\ue002"}.get(match[1], match[1]), text)
+    text = _UNKNOWN.sub(rf"\1{_PLACES['{']}\2{_PLACES['}']}", text)
+    text = re.sub(r"\\([&%_#{} ,;])", lambda match: " " if match[1] in ",;" else _PLACES.get(match[1], match[1]), text)
     text = text.replace("~", " ").replace("---", "—").replace("--", "–").replace("``", "“").replace("''", "”")
     text = text.replace("{", "").replace("}", "")
-    return unicodedata.normalize("NFC", text).translate({0xE000: "$", 0xE001: "{", 0xE002: "}"})
+    return unicodedata.normalize("NFC", text).translate(_RESTORED)
 
 
 def _accented(match: re.Match[str]) -> str:

@@ -13,7 +13,7 @@ from typing import Literal
 
 K = 60
 """The constant of the paper: how little the first ranks differ."""
-Stage = Literal["bm25", "dense", "rerank"]
+Stage = Literal["bm25", "dense", "rerank", "late"]
 QueryType = Literal["original", "corpus", "lex", "vec", "hyde"]
 QUERY_WEIGHTS: Mapping[QueryType, float] = MappingProxyType(
     {"original": 2.0, "corpus": 2.0, "lex": 1.0, "vec": 1.0, "hyde": 1.0}

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from harness.search.index import Options, Result
-    from harness.search.sqlite_store import SqliteStore
+    from harness.search.store import Store
 
 LOCK_SECONDS = 5.0
 """How long another process may be indexing before this one gives up."""
@@ -51,7 +51,7 @@ def usual_workers(asked: int | None) -> int:
     return asked or min(4, os.cpu_count() or 1)
 
 
-def bring_up_to_date(store: SqliteStore, paths: Sequence[Path], options: Options, console: Console) -> list[Result]:
+def bring_up_to_date(store: Store, paths: Sequence[Path], options: Options, console: Console) -> list[Result]:
     """Read what is new or changed into the index, with progress and one line for each file that needs a word.
 
     Raises InputError for a path that leads nowhere, and where another process is indexing.
@@ -68,7 +68,7 @@ def bring_up_to_date(store: SqliteStore, paths: Sequence[Path], options: Options
     total = len(find_files(paths))
     if not total:
         console.print("no file there can be read", markup=False, highlight=False)
-    with locked(store.path.with_suffix(".lock"), seconds=LOCK_SECONDS), Progress(console, total, "files") as progress:
+    with locked(store.lock, seconds=LOCK_SECONDS), Progress(console, total, "files") as progress:
         results = update(store, paths, options, tell)
         store.compact()
     return results

@@ -10,21 +10,33 @@ too, and while a file is replaced a reader may see chunks of both its versions.
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 import secrets
 import threading
-import uuid
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
-from pathlib import PurePosixPath, PureWindowsPath
+from pathlib import Path
 from typing import Any
 
+from harness.config import home
 from harness.errors import InputError
 from harness.search.bm25 import WEIGHTS, LexicalQuery
 from harness.search.chunks import Chunk, chunks_of
 from harness.search.documents import Document
+from harness.search.qdrant_points import (
+    AT_ONCE,
+    folders_of,
+    follows,
+    is_value,
+    slices,
+    stored_chunk,
+    term_number,
+    uuid_from_hash,
+    uuid_of,
+)
 from harness.search.sqlite_terms import Stemmer
 from harness.search.store import IndexedFile, Ranked, Scope, Stamp, StoredChunk
 from harness.search.vectors import Embedder, Matrix
@@ -34,7 +46,6 @@ TERMS = "terms"
 AVERAGE = 170
 """Words of a chunk, header counted twice: BM25's average length."""
 K1, B = 1.2, 0.75
-_AT_ONCE = 256
 _WORD = re.compile(r"[^\W_]+")
 
 
@@ -101,33 +112,33 @@ class QdrantStore:
         points = [self._point(file.path, turn, number, document, chunk) for number, (document, chunk) in numbered]
         file = replace(file, documents=len(made), chunks=len(points), pages=sum(document.pages for document, _ in made))
         models = self._models
-        old = models.Filter(must=[_is(models, "file", file.path)], must_not=[_is(models, "turn", turn)])
+        old = models.Filter(must=[is_value(models, "file", file.path)], must_not=[is_value(models, "turn", turn)])
         with self._reporting():
-            for some in _slices(points):
+            for some in slices(points):
                 self._client.upsert(self._chunks, some, wait=True)
             self._client.delete(self._chunks, models.FilterSelector(filter=old), wait=True)
-            point = models.PointStruct(id=_uuid(file.path), vector={}, payload=asdict(file))
+            point = models.PointStruct(id=uuid_of(file.path), vector={}, payload=asdict(file))
             self._client.upsert(self._files, [point], wait=True)
         return file
 
     def touch(self, path: str, stamp: Stamp) -> None:
         """As in ``Store``."""
         with self._reporting():
-            self._client.set_payload(self._files, {"stamp": asdict(stamp)}, points=[_uuid(path)], wait=True)
+            self._client.set_payload(self._files, {"stamp": asdict(stamp)}, points=[uuid_of(path)], wait=True)
 
     def remove(self, paths: Sequence[str]) -> None:
         """As in ``Store``."""
         models = self._models
         with self._reporting():
-            for some in _slices(list(paths)):
+            for some in slices(list(paths)):
                 chosen = models.Filter(must=[models.FieldCondition(key="file", match=models.MatchAny(any=some))])
                 self._client.delete(self._chunks, models.FilterSelector(filter=chosen), wait=True)
-                self._client.delete(self._files, models.PointIdsList(points=[_uuid(path) for path in some]), wait=True)
+                self._client.delete(self._files, models.PointIdsList(points=[uuid_of(path) for path in some]), wait=True)
 
     def lexical(self, query: LexicalQuery, limit: int, scope: Scope) -> Ranked:
         """As in ``Store``."""
         words = [word for text in (*query.words, *query.phrases) for word in _WORD.findall(text.lower())]
-        indices = sorted({_index(stem) for stem in self._stems(words) if stem})
+        indices = sorted({term_number(stem) for stem in self._stems(words) if stem})
         if not indices or scope.files == ():
             return []
         vector = self._models.SparseVector(indices=indices, values=[1.0] * len(indices))
@@ -153,7 +164,9 @@ class QdrantStore:
         chosen = None
         if scope.files is not None:
             inside = self._scroll(self._chunks, self._filter(scope), ["hash"])
-            chosen = models.Filter(must=[models.HasIdCondition(has_id=list({_hex(p.payload["hash"]) for p in inside}))])
+            chosen = models.Filter(
+                must=[models.HasIdCondition(has_id=list({uuid_from_hash(p.payload["hash"]) for p in inside}))]
+            )
         depth = limit
         while True:  # one content may stand in many chunks, or in lists of references alone
             points = self._query(name, vector.tolist(), depth, chosen)
@@ -172,7 +185,7 @@ class QdrantStore:
         left = set()
         for chunk in self.chunks(ids):
             parts = [self._stems(_WORD.findall(text.lower())) for text in (chunk.header, chunk.text)]
-            has = [any(_follows(part, phrase) for part in parts) for phrase in (*wanted, *unwanted)]
+            has = [any(follows(part, phrase) for part in parts) for phrase in (*wanted, *unwanted)]
             if all(has[: len(wanted)]) and not any(has[len(wanted) :]):
                 left.add(chunk.id)
         return left
@@ -181,9 +194,9 @@ class QdrantStore:
         """As in ``Store``."""
         found: dict[int, StoredChunk] = {}
         with self._reporting():
-            for some in _slices(list(ids)):
+            for some in slices(list(ids)):
                 for point in self._client.retrieve(self._chunks, some, with_payload=True):
-                    found[int(point.id)] = _chunk(int(point.id), point.payload)
+                    found[int(point.id)] = stored_chunk(int(point.id), point.payload)
         return [found[chunk] for chunk in ids if chunk in found]
 
     def missing(self, embedder: Embedder) -> int:
@@ -212,12 +225,42 @@ class QdrantStore:
                 self._client.create_collection(name, vectors_config=shape)
         self._check_width(embedder, name, matrix.shape[1])
         points = [
-            models.PointStruct(id=_hex(digest), vector=row.tolist(), payload={"hash": digest})
+            models.PointStruct(id=uuid_from_hash(digest), vector=row.tolist(), payload={"hash": digest})
             for digest, row in zip(hashes, matrix, strict=True)
         ]
         with self._reporting():
-            for some in _slices(points):
+            for some in slices(points):
                 self._client.upsert(name, some, wait=True)
+
+    def frequencies(self, words: Sequence[str]) -> tuple[int, list[int]]:
+        """As in ``Store``; lists of references count, too.
+
+        A server does not tell in how many points a term stands, but the best score of a term alone is its stored weight
+        times its inverse document frequency, ln(1 + (N - n + 0.5) / (n + 0.5)), and that gives n.
+        """
+        with self._reporting():
+            total = int(self._client.count(self._chunks, exact=True).count)
+        return total, [self._frequency(stem, total) for stem in self._stems([word.lower() for word in words])]
+
+    def _frequency(self, stem: str, total: int) -> int:
+        term = term_number(stem)
+        vector = self._models.SparseVector(indices=[term], values=[1.0])
+        with self._reporting():
+            answer = self._client.query_points(self._chunks, query=vector, using=TERMS, limit=1, with_vectors=True)
+        if not stem or not answer.points or answer.points[0].score <= 0:
+            return 0
+        found = answer.points[0].vector[TERMS]
+        weight = dict(zip(found.indices, found.values, strict=True))[term]
+        odds = math.exp(answer.points[0].score / weight) - 1
+        return max(1, round((total + 0.5 - 0.5 * odds) / (1 + odds)))
+
+    def compact(self) -> None:
+        """Nothing to do: the server sees to it."""
+
+    @property
+    def lock(self) -> Path:
+        """As in ``Store``: one a server, which other machines do not see."""
+        return home() / "index" / f"qdrant-{hashlib.sha256(self._url.encode()).hexdigest()[:12]}.lock"
 
     def close(self) -> None:
         """Close the connection; closing twice is fine."""
@@ -232,7 +275,7 @@ class QdrantStore:
         payload = {
             **{key: getattr(chunk, key) for key in ("header", "text", "section", "page", "references", "hash")},
             "file": path,
-            "within": [path, *map(str, _folders(path))],
+            "within": [path, *map(str, folders_of(path))],
             "turn": turn,
             "title": document.title,
             "place": document.place,
@@ -248,7 +291,7 @@ class QdrantStore:
         for text, weight in ((chunk.header, WEIGHTS[0]), (chunk.text, WEIGHTS[1])):
             for stem in self._stems(_WORD.findall(text.lower())):
                 if stem:
-                    counts[_index(stem)] += int(weight)
+                    counts[term_number(stem)] += int(weight)
         length = K1 * (1 - B + B * counts.total() / AVERAGE)
         terms = sorted(counts)
         values = [counts[term] * (K1 + 1) / (counts[term] + length) for term in terms]
@@ -284,11 +327,11 @@ class QdrantStore:
             if point is not None and point.payload["hash"] not in seen:
                 seen.add(point.payload["hash"])
                 batch.append(point.payload)
-            if batch and (point is None or len(batch) == _AT_ONCE):
+            if batch and (point is None or len(batch) == AT_ONCE):
                 with self._reporting():
-                    ids = [_hex(row["hash"]) for row in batch]
+                    ids = [uuid_from_hash(row["hash"]) for row in batch]
                     there = {str(found.id) for found in self._client.retrieve(name, ids)} if known else set()
-                yield from ((r["hash"], r["header"], r["text"]) for r in batch if _hex(r["hash"]) not in there)
+                yield from ((r["hash"], r["header"], r["text"]) for r in batch if uuid_from_hash(r["hash"]) not in there)
                 batch = []
 
     def _filter(self, scope: Scope, *more: Any) -> Any:
@@ -298,7 +341,7 @@ class QdrantStore:
             paths = [path.rstrip("/\\") or path for path in scope.files]
             must.append(models.FieldCondition(key="within", match=models.MatchAny(any=paths)))
         if not scope.references:
-            must.append(_is(models, "references", False))
+            must.append(is_value(models, "references", False))
         return models.Filter(must=must) if must else None
 
     def _query(self, name: str, vector: Any, limit: int, chosen: Any, using: str | None = None) -> list[Any]:
@@ -313,7 +356,7 @@ class QdrantStore:
         while True:
             with self._reporting():
                 points, offset = self._client.scroll(
-                    name, scroll_filter=chosen, limit=_AT_ONCE, offset=offset, with_payload=payload
+                    name, scroll_filter=chosen, limit=AT_ONCE, offset=offset, with_payload=payload
                 )
             yield from points
             if offset is None:
@@ -329,41 +372,3 @@ class QdrantStore:
         except (ApiException, OSError, RuntimeError) as error:
             why = " ".join(str(error).split())[:200] or type(error).__name__
             raise InputError(f"Qdrant at {self._url}: {why}", "is it running, and is the key right?") from None
-
-
-def _chunk(number: int, row: dict[str, Any]) -> StoredChunk:
-    keys = ("file", "title", "place", "paper", "header", "section", "page", "references", "text")
-    spans = tuple((start, end, page) for start, end, page in row["sentences"])
-    return StoredChunk(id=number, sentences=spans, **{key: row[key] for key in keys})
-
-
-def _is(models: Any, key: str, value: Any) -> Any:
-    return models.FieldCondition(key=key, match=models.MatchValue(value=value))
-
-
-def _folders(path: str) -> Sequence[PurePosixPath | PureWindowsPath]:
-    kind = PureWindowsPath if "\\" in path and "/" not in path else PurePosixPath
-    return list(kind(path).parents)
-
-
-def _index(stem: str) -> int:
-    """The number of a term; two terms of a corpus hardly ever share one."""
-    return int.from_bytes(hashlib.blake2b(stem.encode(), digest_size=4).digest(), "big")
-
-
-def _uuid(text: str) -> str:
-    return _hex(hashlib.sha256(text.encode()).hexdigest()[:32])
-
-
-def _hex(digest: str) -> str:
-    return str(uuid.UUID(hex=digest))
-
-
-def _follows(words: Sequence[str], phrase: Sequence[str]) -> bool:
-    """Whether the words of a phrase stand side by side."""
-    size = len(phrase)
-    return any(list(words[at : at + size]) == list(phrase) for at in range(len(words) - size + 1))
-
-
-def _slices(items: Sequence[Any]) -> Iterator[list[Any]]:
-    return (list(items[start : start + _AT_ONCE]) for start in range(0, len(items), _AT_ONCE))

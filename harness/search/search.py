@@ -125,6 +125,8 @@ def explain(found: Found) -> list[str]:
 def _line(step: Step) -> str:
     if step.stage == "rerank":
         return f"      rerank: ln p(yes)/p(no) {step.score:8.4f}, rank {step.rank:3} of those that were judged"
+    if step.stage == "late":
+        return f"      late interaction: MaxSim {step.score:8.4f}, rank {step.rank:3}"
     return (
         f"      {step.stage:5} {step.type:8} score {step.score:8.4f}, rank {step.rank:3}:"
         f" {step.weight:g}/({K} + {step.rank}) = {step.points:.5f}  {step.query}"

@@ -16,16 +16,43 @@ from harness.search.bm25 import LexicalQuery, any_of
 SCORED = 5000
 """About how many chunks are scored for a query, if the frequency of its terms allows it."""
 
+MOST_KEPT = 10_000
+"""Counts of terms that are kept."""
+
 Count = Callable[[str, int], int]
 """An FTS5 query and a limit: how many chunks match, counted up to the limit."""
 
 
+class Counts:
+    """Counts of the terms of one index, kept until it changes: frequent words come in many questions, and counting them
+    takes as long as finding them. Not safe from several threads by itself."""
+
+    def __init__(self, count: Count) -> None:
+        self._count = count
+        self._state: object = None
+        self._known: dict[str, tuple[int, int]] = {}
+        """The count of each term and up to where it was counted."""
+
+    def of(self, state: object) -> Counts:
+        """The same, without what was counted in another state of the index."""
+        if state != self._state or len(self._known) > MOST_KEPT:
+            self._state, self._known = state, {}
+        return self
+
+    def __call__(self, match: str, most: int) -> int:
+        """As ``Count``."""
+        count, limit = self._known.get(match, (0, 0))
+        if count == limit < most:  # not counted, or not far enough
+            count = self._count(match, most)
+            self._known[match] = count, most
+        return min(count, most)
+
+
 def matches(query: LexicalQuery, count: Count, least: int, scored: int = SCORED) -> list[str]:
-    """FTS5 queries; a chunk's score is the highest that any of them gives it.
+    """FTS5 queries, one or two; a chunk's score is that of the first which it matches.
 
     The rarest terms find as many chunks as ``scored``, and at least ``least``. The first query scores those of them that
-    have a frequent term, too, by all terms; the second one scores all by the rare ones, which is right for the others, and
-    for the former less than the first query's score. So the best of each together hold the best of all.
+    have a frequent term, too, by all terms; the second one is for the others, which the rare ones score.
     """
     if not query.match:
         return []

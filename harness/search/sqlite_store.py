@@ -15,7 +15,7 @@ from harness.database import open_database, reporting, transaction
 from harness.search.bm25 import WEIGHTS, LexicalQuery, parse
 from harness.search.chunks import chunks_of
 from harness.search.documents import Document
-from harness.search.sqlite_lexical import matches
+from harness.search.sqlite_lexical import Counts, matches
 from harness.search.sqlite_terms import TOKENIZER, Stemmer
 from harness.search.sqlite_vectors import VECTOR_SCHEMA, SqliteVectors, nearest
 from harness.search.store import IndexedFile, Ranked, Scope, Stamp, StoredChunk
@@ -78,6 +78,7 @@ class SqliteStore:
         self._connection = open_database(path, schema=_SCHEMA, version=VERSION)
         self._vectors = SqliteVectors(self._connection, path.parent, dtype)
         self._stemmer = Stemmer()
+        self._counts = {name: Counts(partial(self._count, name)) for name in ("body", "bibliography")}
 
     def __enter__(self) -> SqliteStore:
         return self
@@ -141,21 +142,35 @@ class SqliteStore:
         """As in ``Store``; exact where the query's terms are not frequent (``sqlite_lexical``)."""
         found: dict[int, float] = {}
         for name in _indexes(scope):
-            ways = [query.match] if scope.files is not None else matches(query, partial(self._count, name), limit)
-            some = _highest(pair for match in ways if match for pair in self._lexical(name, match, limit, scope))
+            ways = [query.match] if scope.files is not None else self._ways(name, query, limit)
+            some = self._lexical(name, ways, limit, scope) if any(ways) else []
             if len(ways) > 1 and len(some) < limit:
-                some = dict(self._lexical(name, query.match, limit, scope))
-            found |= some
+                some = self._lexical(name, [query.match], limit, scope)
+            found |= dict(some)
         return sorted(found.items(), key=lambda item: (-item[1], item[0]))[:limit]
+
+    def _ways(self, name: str, query: LexicalQuery, limit: int) -> list[str]:
+        """FTS5 queries; frequencies of their terms are taken from memory as long as nothing has changed."""
+        with self._lock, reporting(self.path):
+            version = self._connection.execute("PRAGMA data_version").fetchone()[0]
+            return matches(query, self._counts[name].of((version, self._connection.total_changes)), limit)
 
     def _count(self, name: str, match: str, most: int) -> int:
         sql = f"SELECT count(*) FROM (SELECT 1 FROM {name} WHERE {name} MATCH ? LIMIT ?)"
         return int(self._select(sql, (match, most))[0][0])
 
-    def _lexical(self, name: str, match: str, limit: int, scope: Scope) -> Ranked:
+    def _lexical(self, name: str, ways: Sequence[str], limit: int, scope: Scope) -> Ranked:
+        """The best chunks by one query, or by two: those that the first one does not match are scored by the second."""
         where, values = _within(scope)
-        sql = f"SELECT i.rowid, {_score(name)} AS score FROM {name} i{_joined(where)} WHERE {name} MATCH ?"
-        rows = self._select(f"{sql} ORDER BY score DESC, i.rowid LIMIT ?", (*values, match, limit))
+        one = f"SELECT i.rowid AS id, {_score(name)} AS score FROM {name} i{_joined(where)} WHERE {name} MATCH ?"
+        asked: list[str | int] = [*values, ways[0]]
+        sql = one
+        if len(ways) > 1:
+            # The limit of none keeps SQLite from sorting inside a part, where bm25 has no context.
+            more = f"{one} AND +i.rowid NOT IN (SELECT id FROM first)"
+            sql = f"WITH first AS ({one}) SELECT id, score FROM (SELECT * FROM first UNION ALL {more} LIMIT -1)"
+            asked += [*values, ways[1]]
+        rows = self._select(f"{sql} ORDER BY score DESC, {'id' if len(ways) > 1 else 'i.rowid'} LIMIT ?", (*asked, limit))
         return [(chunk, score) for chunk, score in rows]
 
     def weighted(self, parts: Sequence[Part], ids: Sequence[int], scope: Scope) -> Ranked:
@@ -217,7 +232,7 @@ class SqliteStore:
         return [_chunk(row) for row in self._select(f"SELECT {_OF_CHUNK} WHERE f.path = ? ORDER BY c.id", (path,))]
 
     def frequencies(self, words: Sequence[str]) -> tuple[int, list[int]]:
-        """How many chunks of running text there are, and how many of them have each word (or another form of it)."""
+        """As in ``Store``; lists of references are left out."""
         total = self._select("SELECT count(*) FROM body_docsize")[0][0]  # a row a chunk, and small ones
         one = "SELECT count(*) FROM body WHERE body MATCH ?"
         counts = [self._select(one, (match,))[0][0] if (match := parse(f'"{word}"').match) else 0 for word in words]
@@ -238,6 +253,11 @@ class SqliteStore:
         """As in ``Store``."""
         with self._lock, reporting(self.path), transaction(self._connection):
             self._vectors.add(embedder, hashes, matrix)
+
+    @property
+    def lock(self) -> Path:
+        """As in ``Store``."""
+        return self.path.with_suffix(".lock")
 
     def compact(self) -> None:
         """Give back the space of vectors whose content is gone, where that is more than half of a matrix."""
@@ -264,14 +284,6 @@ def _chunk(row: Sequence[Any]) -> StoredChunk:
     number, file, title, place, paper, header, section, page, is_reference, text, sentences = row
     spans = tuple((start, end, at) for start, end, at in json.loads(sentences))
     return StoredChunk(number, file, title, place, paper, header, section, page, bool(is_reference), text, spans)
-
-
-def _highest(pairs: Iterable[tuple[int, float]]) -> dict[int, float]:
-    """The highest score of each chunk."""
-    found: dict[int, float] = {}
-    for chunk, score in pairs:
-        found[chunk] = max(score, found.get(chunk, score))
-    return found
 
 
 def _indexes(scope: Scope) -> tuple[str, ...]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self
 
 from harness.search.bm25 import LexicalQuery
 from harness.search.chunks import Span
@@ -135,6 +137,25 @@ class Store(Protocol):
     def add_vectors(self, embedder: Embedder, hashes: Sequence[str], matrix: Matrix) -> None:
         """Keep the vectors of some content. Raises InputError for another width than before."""
         ...
+
+    def frequencies(self, words: Sequence[str]) -> tuple[int, list[int]]:
+        """How many chunks there are, and how many of them have each word (or another form of it)."""
+        ...
+
+    def compact(self) -> None:
+        """Give back space of what is gone, where the store does not do so by itself."""
+        ...
+
+    @property
+    def lock(self) -> Path:
+        """The file that whoever writes keeps locked, so that two processes of this machine do not index at once."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
 
     def close(self) -> None:
         """Let go of what it holds."""

@@ -19,6 +19,7 @@ FLAGS = (
     Flag("column", "which column holds what, e.g. --column abstract=body", metavar="FIELD=NAME", repeat=True),
     Flag("papers", "local files to search when the input is a topic", metavar="FILE", path=True, repeat=True),
     Flag("limit", "annotate only the first N papers", metavar="N"),
+    Flag("json", "show the records as JSON, one a line"),
     Flag("review", "go through the annotations of FILE, least confident first", metavar="FILE", path=True),
     Flag("gold", "where --review writes its decisions (default: beside FILE)", metavar="FILE", path=True),
     Flag("fresh", "do not take results from the journal"),
@@ -34,6 +35,8 @@ class AnnotateOptions:
     columns: tuple[tuple[str, str], ...] = ()
     papers: tuple[Path, ...] = ()
     limit: int = 0
+    """0: all of them."""
+    json: bool = False
     review: Path | None = None
     gold: Path | None = None
     fresh: bool = False
@@ -66,15 +69,16 @@ def options_of(task: Task) -> AnnotateOptions:
         if not (equals and field and name):
             raise UsageError(f"--column {pair}: not of the form FIELD=NAME", "for example --column abstract=body")
         columns.append((field, name))
-    limit = str(flags.get("limit", "0"))
-    if not limit.isdecimal():
-        raise UsageError(f"--limit {limit}: not a number")
+    limit = str(flags.get("limit", ""))
+    if limit and not (limit.isdecimal() and int(limit)):
+        raise UsageError(f"--limit {limit}: not a number of papers", "give 1 or more")
     return AnnotateOptions(
         style=str(flags.get("style", "quote")),
         framework_path=path("framework") or DEFAULT,
         columns=tuple(columns),
         papers=tuple(map(file_path, many("papers"))),
-        limit=int(limit),
+        limit=int(limit or 0),
+        json=bool(flags.get("json", False)),
         review=path("review"),
         gold=path("gold"),
         fresh=bool(flags.get("fresh", False)),

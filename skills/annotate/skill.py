@@ -43,7 +43,7 @@ def run(task: Task, context: Context) -> Outcome:
     remember(batch.records, papers, source, context)
     report(batch, options, saved, context)
     return Outcome(
-        text="" if saved else markdown(batch.records, options),
+        text="" if saved else jsonl(batch.records) if options.json else markdown(batch.records, options),
         records=batch.records,
         exit=Exit.FAILED if batch.failed or batch.partial else Exit.DONE,
         saved=saved,
@@ -163,3 +163,10 @@ def markdown(records: Sequence[Record], options: AnnotateOptions) -> str:
     out = io.StringIO()
     write_markdown(out, Annotations(records=records, moves=options.framework.names))
     return out.getvalue()
+
+
+def jsonl(records: Sequence[Record]) -> str:
+    """The records for machines, one JSON object a line."""
+    from harness.console import json_line
+
+    return "\n".join(map(json_line, records))

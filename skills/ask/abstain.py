@@ -38,15 +38,19 @@ class Verdict:
     measures: Mapping[str, float]
     missing: tuple[str, ...]
     """Words of the question that the best passage lacks, the rarest first."""
+    unknown: tuple[str, ...] = ()
+    """Those that nothing in the index has, where they are too much of the question for it to be answered."""
 
     @property
     def enough(self) -> bool:
         """Whether an answer should be tried."""
-        return self.probability >= self.threshold
+        return self.probability >= self.threshold and not self.unknown
 
     @property
     def reason(self) -> str:
         """Why not, in words."""
+        if self.unknown:
+            return f"Nothing that is indexed has {', '.join(self.unknown[:SHOWN_WORDS])}."
         lacks = f"; the best one lacks {', '.join(self.missing[:SHOWN_WORDS])}" if self.missing else ""
         return f"No passage has enough of the question: evidence {self.probability:.2f}, asked {self.threshold:.2f}{lacks}."
 
@@ -72,15 +76,21 @@ def measures(evidence: Sequence[Evidence], terms: Terms) -> dict[str, float]:
 
 
 def judge(evidence: Sequence[Evidence], terms: Terms, threshold: float | None = None) -> Verdict:
-    """The verdict on the best ``BACKGROUND`` passages of a search; ``threshold`` is the calibrated one unless given."""
+    """The verdict on the best ``BACKGROUND`` passages of a search; ``threshold`` is the calibrated one unless given.
+
+    With a threshold of 0 every question is tried, words that nothing has or not.
+    """
     model = calibration()
     threshold = model["threshold"] if threshold is None else threshold
     found = measures(evidence, terms)
+    strange = threshold > 0 and terms.known < model["known"]
+    unknown = tuple(terms.missing(terms.words.keys() - terms.unknown)) if strange else ()
     if not evidence or not terms.stems:
-        return Verdict(0.0, threshold, found, tuple(terms.missing(())))
+        return Verdict(0.0, threshold, found, tuple(terms.lacking(())), unknown)
     logit = model["intercept"] + sum(model["weights"][name] * found[name] for name in MEASURES)
     best = evidence[_best(strengths(evidence, terms))]
-    return Verdict(1 / (1 + math.exp(-logit)), threshold, found, tuple(terms.missing([*best.stems, *best.header])))
+    missing = tuple(terms.lacking([*best.stems, *best.header]))
+    return Verdict(1 / (1 + math.exp(-logit)), threshold, found, missing, unknown)
 
 
 def _best(values: Sequence[float]) -> int:
@@ -89,7 +99,7 @@ def _best(values: Sequence[float]) -> int:
 
 @cache
 def calibration() -> Mapping[str, Any]:
-    """``intercept``, ``weights``, ``threshold``, ``with_model`` (the threshold before a chat model), ``lineage``."""
+    """``intercept``, ``weights``, ``threshold``, ``with_model`` (that before a chat model), ``known``, ``lineage``."""
     data: dict[str, Any] = json.loads(PATH.read_text(encoding="utf-8"))
     return data
 

@@ -54,7 +54,7 @@ def answer(
         return abstained(looked.question, looked.verdict)
     if model is None:
         found = extractive_answer(looked.question, looked.evidence, looked.terms, looked.focus)
-        absent = looked.terms.missing(stem for one in looked.evidence for stem in (*one.stems, *one.header))
+        absent = looked.terms.lacking(stem for one in looked.evidence for stem in (*one.stems, *one.header))
         return replace(found, notes=(f"none of the passages has: {', '.join(absent)}",)) if absent else found
     from skills.ask.answer import write_answer
 

@@ -11,8 +11,8 @@ from harness.errors import InputError, MarginaliaError, ModelError, NoModelError
 from harness.search.index import Options
 from harness.search.indexing import LOCK_SECONDS, bring_up_to_date, paths_in, usual_workers
 from harness.search.search import Line, parse_line
-from harness.search.sqlite_store import SqliteStore, index_path
-from harness.search.store import Scope
+from harness.search.store import Scope, Store
+from harness.search.stores import open_store
 from harness.task import Task
 from skills.ask.answering import Meter, answer, record_of, threshold_for
 from skills.ask.conversation import Conversation, conversation
@@ -25,6 +25,7 @@ from skills.ask.terms import Stemmer
 
 if TYPE_CHECKING:
     from harness.context import Context
+    from harness.search.late import TokenEncoder
     from harness.search.vectors import Embedder
     from skills.ask.questions import Questions
 
@@ -36,10 +37,10 @@ class Asking:
 
     def __init__(self, options: AskOptions, context: Context, stack: ExitStack) -> None:
         self._options, self._context = options, context
-        self._store = stack.enter_context(SqliteStore(index_path()))
+        self._store = stack.enter_context(open_store(context.settings))
         files, self._notes = documents(self._store, options, context)
         embedder = self._open_embedder(stack)
-        self._desk = Desk(self._store, Scope(files, options.references), Stemmer(), embedder)
+        self._desk = Desk(self._store, Scope(files, options.references), Stemmer(), embedder, self._open_late())
         self._tags: list[str] | None = None
         self._no_model = ""
         self.meters: dict[str, Meter] = {}
@@ -74,6 +75,7 @@ class Asking:
     def batch(self, source: Questions) -> list[dict[str, Any]]:
         """The records of a file of questions."""
         from harness.jobs.progress import duration
+        from harness.rate import Rate
         from skills.ask.batch import answer_all
 
         def ready(question: str) -> tuple[LookedUp, Meter | None]:
@@ -85,7 +87,9 @@ class Asking:
             from secrets import token_hex
 
             salt.append(token_hex(8))
-        records, summary = answer_all(source.rows, ready, self._context, explain=self._options.explain, salt=salt)
+        rate = Rate(self._options.rate) if self._options.rate else None
+        explain = self._options.explain
+        records, summary = answer_all(source.rows, ready, self._context, explain=explain, salt=salt, rate=rate)
         abstained = sum(record["abstained"] for record in records)
         counts = [f"{len(records)} questions: {summary.done - abstained} answered", f"{abstained} not answered"]
         counts += [f"{summary.failed} failed"] if summary.failed else []
@@ -138,6 +142,14 @@ class Asking:
             return None
         return embedder
 
+    def _open_late(self) -> TokenEncoder | None:
+        """The model of late interaction, where one is named."""
+        if not self._options.late:
+            return None
+        from harness.search.late import open_encoder
+
+        return open_encoder(self._options.late, offline=self._context.settings.offline)
+
     def _embed(self, embedder: Embedder, name: str) -> None:
         """Embed what ``--docs`` brought in; what else has no vector yet is a remark, for it may take hours."""
         from harness.locks import locked
@@ -148,7 +160,7 @@ class Asking:
         if not self._options.docs:
             say([f"{missing} passages have no vector of this model yet: /index --embed {name}"], self._context)
             return
-        with locked(self._store.path.with_suffix(".lock"), seconds=LOCK_SECONDS):
+        with locked(self._store.lock, seconds=LOCK_SECONDS):
             embed_new(self._store, embedder, self._context.console)
 
     def _model(self, question: str) -> tuple[Meter | None, str]:
@@ -182,7 +194,7 @@ class Asking:
             say([f"{read}, {wrote}; context {model.largest:,}{whole}"], self._context)
 
 
-def documents(store: SqliteStore, options: AskOptions, context: Context) -> tuple[tuple[str, ...] | None, list[str]]:
+def documents(store: Store, options: AskOptions, context: Context) -> tuple[tuple[str, ...] | None, list[str]]:
     """Where to look: the files that ``--docs`` names, brought up to date first, or None for the whole index; and notes.
 
     Raises UsageError where there is nothing to look in, InputError where none of the files can be read.

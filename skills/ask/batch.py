@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from harness.errors import InputError, MarginaliaError
 from harness.jobs.journal import Journal, key_of
 from harness.jobs.progress import Progress
-from harness.jobs.runner import BatchSummary, Item, run_batch
+from harness.jobs.runner import BatchSummary, Cancelled, Item, run_batch
 from skills.ask.answering import answer, record_of
 from skills.ask.look_up import LookedUp
 from skills.ask.questions import Asked
@@ -18,11 +18,12 @@ from skills.ask.record import Answer
 if TYPE_CHECKING:
     from harness.context import Context
     from harness.models.base import Model
+    from harness.rate import Rate
 
 KIND = "ask"
 WORKERS = 1
 """Questions at once, unless told: one chat model on one machine answers no faster in parallel."""
-REVISION = 1
+REVISION = 2
 """Of prompts, scores and checks: another one makes no use of what the journal holds."""
 Record = dict[str, Any]
 Ready = tuple[LookedUp, "Model | None"]
@@ -33,14 +34,23 @@ def key(looked: LookedUp, model: Model | None, salt: object) -> str:
     """All that decides an answer: the question, what was found, the model."""
     passages = [[one.file, one.where, one.header, one.text] for one in looked.passages]
     info = [model.info.name, model.info.digest, model.info.contract] if model else []
-    verdict = [round(looked.verdict.probability, 6), looked.verdict.threshold]
+    verdict = [round(looked.verdict.probability, 6), looked.verdict.threshold, looked.verdict.enough]
     return key_of(KIND, REVISION, looked.question, passages, verdict, info, salt)
 
 
 def answer_all(
-    rows: Sequence[Asked], ready: Callable[[str], Ready], context: Context, *, explain: bool, salt: object = None
+    rows: Sequence[Asked],
+    ready: Callable[[str], Ready],
+    context: Context,
+    *,
+    explain: bool,
+    salt: object = None,
+    rate: Rate | None = None,
 ) -> tuple[list[Record], BatchSummary]:
-    """Answer every question, taking from the journal what is there. KeyboardInterrupt leaves all finished ones in it."""
+    """Answer every question, taking from the journal what is there; those that go to a chat model keep to ``rate``.
+
+    KeyboardInterrupt leaves all finished ones in the journal.
+    """
     outcomes: dict[int, Record | MarginaliaError] = {}
 
     def items() -> Iterator[Item]:
@@ -57,6 +67,8 @@ def answer_all(
 
     def work(item: Item, cancel: threading.Event) -> Record:
         looked, model = item.payload
+        if rate is not None and model is not None and looked.verdict.enough and not rate.wait(cancel):
+            raise Cancelled
         return record_of(answer(looked, model, cancel=cancel), looked, explain=explain)
 
     with Journal(context.home / "journal.db") as journal, Progress(context.console, len(rows), "questions") as progress:

@@ -14,8 +14,8 @@ from skills.ask.terms import Stemmer, Terms, terms_of
 
 if TYPE_CHECKING:
     from harness.models.base import Model
-    from harness.search.sqlite_store import SqliteStore
-    from harness.search.store import Scope
+    from harness.search.late import TokenEncoder
+    from harness.search.store import Scope, Store
     from harness.search.vectors import Embedder
 
 
@@ -23,10 +23,12 @@ if TYPE_CHECKING:
 class Desk:
     """What every question of a task is looked up with."""
 
-    store: SqliteStore
+    store: Store
     scope: Scope
     stemmer: Stemmer
     embedder: Embedder | None = None
+    late: TokenEncoder | None = None
+    """Reranks by late interaction."""
 
 
 @dataclass(frozen=True)
@@ -80,10 +82,14 @@ def look_up(
     """Search for a question and judge what is found; ``reranker`` is a chat model and how many seconds it may take;
     ``focus`` is a follow-up question as it was asked, where ``question`` has words of the one before.
 
-    Raises ModelError where the embedding model fails.
+    Raises ModelError where the embedding model or that of late interaction fails.
     """
     plan = Plan(limit=max(count, BACKGROUND), scope=desk.scope)
     found = search(desk.store, question, lines=lines, embedder=desk.embedder, plan=plan)
+    if desk.late is not None:
+        from harness.search.late import rerank_late
+
+        found = rerank_late(found, question, desk.late)
     if reranker:
         from harness.search.rerank import rerank
 

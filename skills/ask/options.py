@@ -24,6 +24,8 @@ FLAGS = (
     Flag("hyde", "search for what is like this passage, too (needs an embedding model)", metavar='"TEXT"', repeat=True),
     Flag("embed", "search by meaning, too: an embedding model of Ollama or a .gguf file; none for words alone", "NAME"),
     Flag("rerank", "have the chat model put the best passages in order, for at most so many seconds", metavar="SECONDS"),
+    Flag("late", "put the best passages in the order of a ColBERT model (needs the extra late)", metavar="MODEL"),
+    Flag("rate", "ask no more than so many questions of a file a minute (default: no limit)", metavar="N"),
     Flag("references", "search lists of references, too"),
     Flag("password", "for encrypted PDFs", metavar="TEXT", repeat=True),
     Flag("column", "the column of a table that holds the questions (default: question)", metavar="NAME"),
@@ -33,6 +35,7 @@ FLAGS = (
 PASSAGES = 8
 MOST_PASSAGES = 50
 MOST_SECONDS = 600
+MOST_A_MINUTE = 100_000
 LINES = ("lex", "vec", "hyde")
 
 
@@ -53,6 +56,10 @@ class AskOptions:
     """None leaves it to the settings."""
     rerank: float = 0.0
     """Seconds; 0 leaves the order of the search."""
+    late: str = ""
+    """A model of late interaction; empty leaves the order of the search."""
+    rate: float = 0.0
+    """Questions of a file a minute; 0 is no limit."""
     references: bool = False
     passwords: tuple[str, ...] = ()
     column: str = ""
@@ -85,6 +92,8 @@ def options_of(task: Task) -> AskOptions:
         lines=tuple(lines),
         embed=str(flags["embed"]).strip() if "embed" in flags else None,
         rerank=_seconds(str(flags["rerank"])) if "rerank" in flags else 0.0,
+        late=str(flags.get("late", "")).strip(),
+        rate=_rate(str(flags["rate"])) if "rate" in flags else 0.0,
         references=bool(flags.get("references", False)),
         passwords=_many(flags.get("password")),
         column=str(flags.get("column", "")),
@@ -109,6 +118,13 @@ def _seconds(text: str) -> float:
     value = _number(text)
     if not 0 < value <= MOST_SECONDS:
         raise UsageError(f"--rerank {text}: is not a number of seconds up to {MOST_SECONDS}", "for example --rerank 5")
+    return value
+
+
+def _rate(text: str) -> float:
+    value = _number(text)
+    if not 0 < value <= MOST_A_MINUTE:
+        raise UsageError(f"--rate {text}: is not a number of questions a minute", "for example --rate 5")
     return value
 
 

@@ -24,6 +24,18 @@ ASKING = frozenset(
 )
 """Words that ask rather than say what about; they count only in a question that has no others."""
 
+LIGHT = frozenset(
+    "able again ago all almost already always another away back bad become becomes begin best better big bring call "
+    "certain come comes common day days done early easy else end enough even ever far few find finds first full "
+    "further general go goes good great half happen happens hard help helps high just keep kind know known large last "
+    "late later least less let like likely little long look lot low main make many matter mean more most much must "
+    "near need needs never new next now number often old once one only other others own part place possible put quite "
+    "rather real really right same see seem seems several short show shown side simple since small sort soon still "
+    "such sure take takes thing things think three time times together try turn two type usual usually various very "
+    "want way ways well went without worse worst yet".split()
+)
+"""Words too common to be worth telling a reader that they are missing. They count in searches and scores all the same."""
+
 
 class Counting(Protocol):
     """The part of a store that knows how many chunks have a word."""
@@ -57,6 +69,8 @@ class Terms:
     """Stem to the word as it was asked, in the order of the question."""
     idf: Mapping[str, float]
     """Stem to its inverse document frequency in the index (Lucene's, always above 0)."""
+    unknown: frozenset[str] = frozenset()
+    """Stems that no chunk of the index has."""
 
     @property
     def stems(self) -> tuple[str, ...]:
@@ -67,6 +81,11 @@ class Terms:
     def total(self) -> float:
         """The idf of all."""
         return sum(self.idf.values())
+
+    @property
+    def known(self) -> float:
+        """The share of the question's idf that anything in the index has, 0 to 1; 0 for a question without words."""
+        return self.coverage(self.words.keys() - self.unknown)
 
     def coverage(self, stems: Iterable[str]) -> float:
         """The share of the question's idf that these stems have, 0 to 1."""
@@ -79,6 +98,10 @@ class Terms:
         lacking = [stem for stem in self.words if stem not in there]
         return [self.words[stem] for stem in sorted(lacking, key=lambda stem: -self.idf[stem])]
 
+    def lacking(self, stems: Iterable[str]) -> list[str]:
+        """The same without words that say little by themselves: what a reader should hear of."""
+        return [word for word in self.missing(stems) if word not in LIGHT]
+
 
 def terms_of(question: str, store: Counting, stemmer: Stemmer) -> Terms:
     """The telling words of a question, with their weights in this index. None for a question of stop words alone."""
@@ -89,7 +112,9 @@ def terms_of(question: str, store: Counting, stemmer: Stemmer) -> Terms:
     for word in telling:
         words.setdefault("".join(stemmer.stems(word)), word)
     total, counts = store.frequencies(list(words.values()))
-    return Terms(words, {stem: idf(count, total) for stem, count in zip(words, counts, strict=True)})
+    counted = dict(zip(words, counts, strict=True))
+    unknown = frozenset(stem for stem, count in counted.items() if count <= 0)
+    return Terms(words, {stem: idf(count, total) for stem, count in counted.items()}, unknown)
 
 
 def idf(count: int, total: int) -> float:

@@ -15,8 +15,9 @@ from harness.jobs.journal import Journal, key_of
 from harness.jobs.progress import Progress
 from harness.jobs.runner import BatchSummary, Item, run_batch
 from harness.models.base import Model, ModelInfo
+from skills.expand.corpus import CorpusLines
 from skills.expand.expander import Draft, Expander
-from skills.expand.expansion import lines_of
+from skills.expand.expansion import lines_of, ordered
 from skills.expand.filters import REASONS, Removed, counts
 from skills.expand.queries import QueryRow
 
@@ -24,10 +25,12 @@ if TYPE_CHECKING:
     from harness.context import Context
 
 KIND = "expand"
-REVISION = 6
+REVISION = 7
 """Of the prompts, grammars and filters: another one makes no use of what the journal holds."""
 COUNTED = 3
 MARGIN = 1.15
+AHEAD = 2
+"""Drafts of a single query that are begun together: a small model computes each on a core of its own."""
 
 Record = dict[str, Any]
 
@@ -93,7 +96,13 @@ def reserve(items: Sequence[Item], expander: Expander, model: Model) -> None:
 
 
 def expand_all(
-    rows: Sequence[QueryRow], expander: Expander, model: Model, context: Context, *, salt: object = None
+    rows: Sequence[QueryRow],
+    expander: Expander,
+    model: Model,
+    context: Context,
+    *,
+    salt: object = None,
+    corpus: CorpusLines | None = None,
 ) -> Batch:
     """Expand every query, taking from the journal what is there. KeyboardInterrupt leaves all finished ones in it."""
     info = model.info
@@ -106,13 +115,18 @@ def expand_all(
         progress = stack.enter_context(Progress(context.console, len(items), "queries"))
 
         def work(item: Item, cancel: threading.Event) -> Record:
-            return result_of(expander.expand(item.payload, cancel))
+            return result_of(expander.expand(item.payload, cancel, ahead=ahead))
 
         def on_done(index: int, outcome: Record | MarginaliaError, cached: bool) -> None:
             usage.take(index, outcome, cached)
+            query = rows[index].query
+            if corpus and query and isinstance(outcome, dict):
+                more = [[line.type, line.text] for line in corpus(query)]
+                usage.outcomes[index] = outcome | {"lines": [*outcome["lines"], *more]}
             progress.advance(failed=isinstance(outcome, MarginaliaError), cached=cached)
 
         workers = context.settings.workers or model.slots
+        ahead = min(AHEAD, workers) if len(items) == 1 else 1
         summary = run_batch(items, work, journal=journal, workers=workers, on_done=on_done, kind=KIND)
     outcomes = [usage.outcomes.get(index) for index in range(len(rows))]
     return Batch(
@@ -147,7 +161,7 @@ def record_of(row: QueryRow, outcome: Record | MarginaliaError | None, info: Mod
         record["only"] = list(row.query.only)
     done = isinstance(outcome, dict)
     return record | {
-        "lines": [line.record() for line in lines_of(outcome["lines"])] if isinstance(outcome, dict) else [],
+        "lines": [line.record() for line in ordered(lines_of(outcome["lines"]))] if isinstance(outcome, dict) else [],
         "removed": counts(_removed(outcome)),
         "model": info.record(),
         "status": "ok" if done else "error",

@@ -18,8 +18,10 @@ from skills.expand.words import content_words, holds, keywords, words
 
 ENOUGH = {"hyde": 1, "lex": 2, "vec": 2}
 """Lines of a type that a good answer has; of a type that is asked for alone two."""
-MISSING, REMOVED, LOST, SMALL = 8, 3, 2, 1
-"""What counts for a type without a line, a line that had to be removed, a word that got lost, and anything less."""
+MISSING, REMOVED, SMALL = 8, 3, 1
+"""What counts for a type without a line, a line that had to be removed, and anything less."""
+GOOD_ENOUGH = 2
+"""Faults of a draft at most after which no other one is asked for: two small ones."""
 LITTLE = 10
 """Characters that a lex line must add to a query that it repeats, or it finds the same (QMD's rubric has this number)."""
 _ALIKE = 0.7
@@ -29,7 +31,10 @@ _OFTEN = 3
 
 
 def faults(query: Query, draft: Filtered, unread: int = 0) -> int:
-    """How much is wrong with a filtered draft of which ``unread`` lines could not be read; 0 where nothing is."""
+    """How much is wrong with a filtered draft of which ``unread`` lines could not be read; 0 where nothing is.
+
+    A keyword that no lex line holds is no fault: the lines that are added to the draft hold all of them.
+    """
     texts = {kind: [line.text for line in draft.lines if line.type == kind] for kind in query.types}
     count = REMOVED * (len(draft.removed) + unread)
     for kind, lines in texts.items():
@@ -37,7 +42,7 @@ def faults(query: Query, draft: Filtered, unread: int = 0) -> int:
         count += MISSING * (not lines) + SMALL * (0 < len(lines) < wanted)
         count += SMALL * sum(_alike(one, other) for one, other in combinations(lines, 2))
         count += SMALL * sum(_repeats(text) for text in lines)
-    return count + _lost(query, draft, texts)
+    return count + _strayed(query, draft, texts)
 
 
 def excluding(query: Query, lines: Iterable[Line]) -> list[Line]:
@@ -102,8 +107,8 @@ def lost_keywords(query: Query, draft: Filtered) -> list[str]:
     return [word for word in wanted if not any(holds(text, word) for text in lexical)]
 
 
-def _lost(query: Query, draft: Filtered, texts: dict[str, list[str]]) -> int:
-    count = LOST * len(lost_keywords(query, draft)) if texts.get("lex") else 0
+def _strayed(query: Query, draft: Filtered, texts: dict[str, list[str]]) -> int:
+    count = 0
     own = set(content_words(query.text))
     wanted = set(parse_lex(query.text.casefold()).excluded)
     for text in texts.get("lex", []):

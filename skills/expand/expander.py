@@ -1,10 +1,11 @@
 """Expanders: one query in, its lines out, by the contract that the model speaks.
 
 Both ask, take out what is not worth searching with (``filters.py``), and ask once more for a type that is then missing. A
-small model's registry entry may allow several drafts: another is asked for as long as one has faults (``choice.py``). A
-model tuned for ``expand@1`` is not asked in words but made to go on: its answer so far and the beginning of the missing
-line stand in the prompt, for a ``lex`` line with the keywords of the query and every name in it. Terms that go with the
-query's words in a table beside the model (``related.py``) come as ``lex`` lines of their own.
+small model's registry entry may allow several drafts: another is asked for until one is good enough (``choice.py``). It may
+also grant ``lex`` lines of the query's keywords with terms of the lexicon (``lexicon.py``), and with those that go with the
+query's words in a table beside the model (``related.py``). A model tuned for ``expand@1`` is not asked in words for what
+is missing but made to go on: its answer so far and the beginning of the line stand in the prompt, for a ``lex`` line the
+keywords of the query and every name in it.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import json
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,11 +22,12 @@ from harness.errors import ModelError, ModelUnavailable
 from harness.jobs.runner import Cancelled
 from harness.models.base import Message, Model, Options, Reply, Request
 from skills.expand import chat_prompt, prompt
-from skills.expand.choice import excluding, faults, lost_keywords, without_echoes
+from skills.expand.choice import GOOD_ENOUGH, excluding, faults, lost_keywords, without_echoes
 from skills.expand.expansion import TYPES, Line, one_line, ordered, parse_expansion, render
 from skills.expand.filters import REASONS, Filtered, Removed, counts, filter_lines
+from skills.expand.lexicon import Lexicon, load
 from skills.expand.prompt import Query
-from skills.expand.related import Related, read, related_lines
+from skills.expand.related import LINES, TERMS, Related, read, related_lines
 from skills.expand.words import keywords
 
 TEMPLATE_TOKENS = 96
@@ -64,37 +67,43 @@ class Expander(ABC):
     output_tokens: int
     """What its output may take at most, and what a chat template adds."""
 
-    def __init__(self, model: Model, options: Options, drafts: int = 1, table: Related | None = None) -> None:
+    def __init__(
+        self,
+        model: Model,
+        options: Options,
+        drafts: int = 1,
+        table: Related | None = None,
+        lexicon: Lexicon | None = None,
+    ) -> None:
         self._model = model
         self._options = options
         self.drafts = drafts
         """Answers to a query at most, of which the best is taken (``choice.py``)."""
         self.table = table
         """Which terms go with which words (``related.py``)."""
+        self.lexicon = lexicon
+        """What headwords are also called, and what is said of them (``lexicon.py``)."""
 
     @property
-    def means(self) -> tuple[int, str]:
-        """What beside the model shapes a result: the number of drafts and the hash of the table."""
-        return self.drafts, self.table.digest if self.table else ""
+    def means(self) -> tuple[int, str, str]:
+        """What beside the model shapes a result: the number of drafts, the hashes of the table and of the lexicon."""
+        return self.drafts, self.table.digest if self.table else "", self.lexicon.digest if self.lexicon else ""
 
-    def expand(self, query: Query, cancel: threading.Event | None = None) -> Draft:
-        """Expand one query. Raises ModelError (ModelUnavailable where a retry may help), Cancelled."""
+    def expand(self, query: Query, cancel: threading.Event | None = None, *, ahead: int = 1) -> Draft:
+        """Expand one query, ``ahead`` drafts at a time: more than one where the model has nothing else to do.
+
+        Raises ModelError (ModelUnavailable where a retry may help), Cancelled.
+        """
         replies: list[Reply] = []
-
-        def ask(request: Request) -> Reply:
-            reply = self._model.generate(request, cancel=cancel)
-            if reply.finish == "cancelled":
-                raise Cancelled
-            replies.append(reply)
-            return reply
-
-        kept, removed, answer = self.best(query, ask, replies)
+        ask = self._asking(replies, cancel)
+        kept, removed, answer = self.best(query, cancel, replies, ahead)
+        if kept.lines:
+            kept = joined(query, kept, self.added(query, kept), removed)
         if missing := self.missing(query, kept):
             more, bad = self.more(query, missing, kept, ask, answer)
-            removed += [*bad, *(one for one in kept.removed if one.why != "entity")]
-            kept = filter_lines(query, [*kept.lines, *kept.nameless, *more])
-        if kept.lines:
-            kept = self.finished(query, replace(kept, lines=(*kept.lines, *self.added(query, kept))))
+            removed += bad
+            kept = joined(query, kept, more, removed)
+        kept = self.finished(query, kept)
         removed += kept.removed
         if not kept.lines:
             why = ", ".join(f"{number} × {REASONS[reason]}" for reason, number in counts(removed).items())
@@ -107,27 +116,60 @@ class Expander(ABC):
             context_used=max(reply.prompt_tokens + reply.completion_tokens for reply in replies),
         )
 
-    def best(self, query: Query, ask: Ask, replies: Sequence[Reply]) -> tuple[Filtered, list[Removed], str]:
-        """The draft with the least faults, what of it could not be read, and its text; asking ends at one without any."""
-        found: tuple[int, Filtered, list[Removed], str] | None = None
-        for number in range(self.drafts):
-            lines, unread = self.first(query, ask, number)
+    def _asking(self, replies: list[Reply], cancel: threading.Event | None) -> Ask:
+        """What sends a request to the model and keeps the reply."""
+
+        def ask(request: Request) -> Reply:
+            reply = self._model.generate(request, cancel=cancel)
+            if reply.finish == "cancelled":
+                raise Cancelled
+            replies.append(reply)
+            return reply
+
+        return ask
+
+    def best(
+        self, query: Query, cancel: threading.Event | None, replies: list[Reply], ahead: int
+    ) -> tuple[Filtered, list[Removed], str]:
+        """The draft with the least faults, what of it could not be read, and its text.
+
+        Asking ends at one that is good enough: most of the first are, and each takes as long as the first. Which is
+        taken does not depend on ``ahead``: what was begun after it is left to itself.
+        """
+
+        def draft(number: int) -> tuple[int, Filtered, list[Removed], list[Reply]]:
+            own: list[Reply] = []
+            lines, unread = self.first(query, self._asking(own, cancel), number)
             kept = filter_lines(query, lines)
-            wrong = faults(query, kept, len(unread))
-            if found is None or wrong < found[0]:
-                found = wrong, kept, unread, replies[-1].text
-            if not wrong:
-                break
+            return faults(query, kept, len(unread)), kept, unread, own
+
+        pool = ThreadPoolExecutor(ahead)
+        try:
+            drafts = [pool.submit(draft, number) for number in range(min(ahead, self.drafts))]
+            found = None
+            for number in range(self.drafts):
+                one = drafts[number].result()
+                replies += one[3]
+                if found is None or one[0] < found[0]:
+                    found = one
+                if one[0] <= GOOD_ENOUGH:
+                    break
+                if len(drafts) < self.drafts:
+                    drafts.append(pool.submit(draft, len(drafts)))
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
         assert found is not None
-        return found[1:]
+        return found[1], found[2], found[3][-1].text
 
     def finished(self, query: Query, kept: Filtered) -> Filtered:
         """The lines to serve, of those that are kept."""
         return kept
 
     def added(self, query: Query, kept: Filtered) -> list[Line]:
-        """Lines that are not the model's."""
-        return related_lines(query, kept, self.table) if self.table else []
+        """Lines that are not the model's: terms of the lexicon, then of the table."""
+        terms = self.lexicon.related(query.text, query.intent) if self.lexicon else []
+        terms += self.table.of(query.text, LINES * TERMS + 2) if self.table else []
+        return related_lines(query, kept, terms)
 
     def missing(self, query: Query, kept: Filtered) -> list[str]:
         """The types that are asked for again: those without a line."""
@@ -252,10 +294,22 @@ def complaint(missing: Sequence[str], kept: Filtered) -> str:
     return "\n".join(lines)
 
 
-def means_of(model: Model) -> tuple[int, Related | None]:
-    """What the ``serving`` table of the model's registry entry grants it: ``drafts``, and ``terms``, a file beside it.
+def joined(query: Query, kept: Filtered, lines: Sequence[Line], removed: list[Removed]) -> Filtered:
+    """Further lines beside those that are kept, filtered together; ``removed`` gets what had been removed before.
 
-    One draft and no table for a model without an entry. Raises InputError for a table that cannot be read.
+    Lex lines that lacked a name stand again beside one that holds it.
+    """
+    if not lines:
+        return kept
+    removed += [one for one in kept.removed if one.why != "entity"]
+    return filter_lines(query, [*kept.lines, *kept.nameless, *lines])
+
+
+def means_of(model: Model) -> tuple[int, Related | None, Lexicon | None]:
+    """What the ``serving`` table of the model's registry entry grants it: ``drafts``, ``terms``, a file beside the entry,
+    and ``lexicon``, whether it has the lexicon.
+
+    One draft and neither for a model without an entry. Raises InputError for a table or lexicon that cannot be read.
     """
     from harness.registry import find
 
@@ -264,9 +318,10 @@ def means_of(model: Model) -> tuple[int, Related | None]:
     drafts, terms = serving.get("drafts", 1), serving.get("terms", "")
     if not isinstance(drafts, int) or not 1 <= drafts <= MOST_DRAFTS:
         drafts = 1
+    lexicon = load() if serving.get("lexicon") is True else None
     if not entry or not isinstance(terms, str) or Path(terms).name != terms or not terms:
-        return drafts, None
-    return drafts, read(entry.folder / terms)
+        return drafts, None, lexicon
+    return drafts, read(entry.folder / terms), lexicon
 
 
 def make_expander(model: Model, options: Options, *, lines: bool = False) -> Expander:

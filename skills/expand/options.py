@@ -11,6 +11,7 @@ from skills.expand.expansion import TYPES
 FLAGS = (
     Flag("only", "the types that are wanted (as /only:TYPE behind a query)", choices=TYPES, repeat=True),
     Flag("intent", "what is meant, where the query alone leaves it open", metavar='"TEXT"'),
+    Flag("corpus", "add a lex line of terms from your own indexed papers"),
     Flag("json", "show the records as JSON, one a line"),
     Flag("column", "the column of a table that holds the queries (default: query)", metavar="NAME"),
     Flag("seed", "another expansion than the likeliest: sample, with this seed", metavar="N"),
@@ -26,6 +27,7 @@ class ExpandOptions:
 
     only: tuple[str, ...] = ()
     intent: str = ""
+    corpus: bool = False
     json: bool = False
     column: str = ""
     seed: int | None = None
@@ -43,6 +45,7 @@ def options_of(task: Task) -> ExpandOptions:
     return ExpandOptions(
         only=only if isinstance(only, tuple) else (str(only),),
         intent=str(flags.get("intent", "")),
+        corpus=bool(flags.get("corpus", False)),
         json=bool(flags.get("json", False)),
         column=str(flags.get("column", "")),
         seed=int(seed) if seed else None,

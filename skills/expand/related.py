@@ -11,13 +11,13 @@ import gzip
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 from harness.errors import InputError
-from skills.expand.expansion import MOST, Line
+from skills.expand.expansion import LONGEST, MOST, Line
 from skills.expand.filters import Filtered
 from skills.expand.prompt import Query
 from skills.expand.words import content_words, keywords, kin, singular, words
@@ -25,7 +25,7 @@ from skills.expand.words import content_words, keywords, kin, singular, words
 LINES = 2
 """Lines at most that the table gives a query."""
 TERMS = 3
-"""Terms of such a line, so many words of them at most, and so many keywords before them."""
+"""Terms of such a line, so many words of them at most, and so many keywords before those of the second."""
 TERM_WORDS, KEYWORDS = 6, 4
 VOTES = 2
 """Words of a query that a term must go with, where so many are known."""
@@ -80,22 +80,25 @@ def read(path: Path) -> Related:
     return Related(terms, weights, hashlib.sha256(raw).hexdigest())
 
 
-def related_lines(query: Query, draft: Filtered, table: Related) -> list[Line]:
-    """Lex lines of keywords and terms that no line has yet; none where the type is not wanted or there is no room."""
+def related_lines(query: Query, draft: Filtered, terms: Iterable[str]) -> list[Line]:
+    """Lex lines of the query's keywords and of ``terms``, best first, that no line has yet.
+
+    The first holds all keywords, so that none is lost, the second the names and a few. None where the type is not wanted,
+    where there is no room, or no term.
+    """
     lexical = [line for line in draft.lines if line.type == "lex"]
     room = min(LINES, MOST["lex"] - len(lexical))
     if "lex" not in query.types or room < 1:
         return []
     text = " ".join(line.text for line in lexical).casefold()
-    found = [term for term in table.of(query.text, LINES * TERMS + 2) if term not in text]
+    found = [term for term in dict.fromkeys(terms) if term.casefold() not in text]
     names = list(draft.entities)
-    head = [*names, *(word for word in keywords(query.text, names).split() if word not in names)][
-        : max(KEYWORDS, len(names))
-    ]
+    head = keywords(query.text, names).split()
     lines: list[Line] = []
     while found and len(lines) < room:
         some: list[str] = []
         while found and len(some) < TERMS and len(" ".join([*some, found[0]]).split()) <= TERM_WORDS:
             some.append(found.pop(0))
         lines.append(Line("lex", " ".join([*head, *some])))
-    return lines
+        head = [*names, *(word for word in head if word not in names)][: max(KEYWORDS, len(names))]
+    return [line for line in lines if len(line.text) < LONGEST["lex"]]

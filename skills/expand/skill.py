@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import Exit
@@ -71,16 +72,19 @@ def read(task: Task, options: ExpandOptions, context: Context) -> QuerySource:
 def expand(source: QuerySource, options: ExpandOptions, context: Context) -> tuple[Batch, ModelInfo]:
     """Expand the queries with the model that serves the task here; the batch, and which model it was."""
     from skills.expand.batch import expand_all
+    from skills.expand.corpus import open_corpus
     from skills.expand.expander import make_expander, options_for
 
-    model = context.open_model(TASK)
-    expander = make_expander(model, options_for(options.seed), lines=options.lines)
-    salt: list[Any] = [options.seed]
-    if options.fresh:
-        from secrets import token_hex
+    with ExitStack() as stack:
+        corpus = stack.enter_context(open_corpus()) if options.corpus else None
+        model = context.open_model(TASK)
+        expander = make_expander(model, options_for(options.seed), lines=options.lines)
+        salt: list[Any] = [options.seed]
+        if options.fresh:
+            from secrets import token_hex
 
-        salt.append(token_hex(8))
-    return expand_all(source.rows, expander, model, context, salt=salt), model.info
+            salt.append(token_hex(8))
+        return expand_all(source.rows, expander, model, context, salt=salt, corpus=corpus), model.info
 
 
 def report(batch: Batch, source: QuerySource, saved: Sequence[str], context: Context) -> None:

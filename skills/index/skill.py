@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from harness.context import Context
     from harness.search.index import Result
     from harness.search.search import Found, Line, Plan
-    from harness.search.sqlite_store import SqliteStore
-    from harness.search.store import IndexedFile
+    from harness.search.store import IndexedFile, Store
 
 __all__ = ["FLAGS", "run"]
 
@@ -32,9 +31,9 @@ def run(task: Task, context: Context) -> Outcome:
     if task.save_to:
         raise UsageError("/index saves nothing but its index", "use --json and redirect the output")
     paths = paths_in(task.text)
-    from harness.search.sqlite_store import SqliteStore, index_path
+    from harness.search.stores import open_store
 
-    with SqliteStore(index_path()) as store:
+    with open_store(context.settings) as store:
         if options.find:
             return find(store, paths, options, context)
         if options.forget:
@@ -46,7 +45,7 @@ def run(task: Task, context: Context) -> Outcome:
         return index(store, paths, options, context)
 
 
-def index(store: SqliteStore, paths: Sequence[Path], options: IndexOptions, context: Context) -> Outcome:
+def index(store: Store, paths: Sequence[Path], options: IndexOptions, context: Context) -> Outcome:
     """Bring the index up to date with files and folders, and with the embedding model, if there is one."""
     from harness.locks import locked
     from harness.search.index import Options
@@ -61,7 +60,7 @@ def index(store: SqliteStore, paths: Sequence[Path], options: IndexOptions, cont
         fresh=options.fresh,
     )
     results = bring_up_to_date(store, paths, reading, context.console) if paths else []
-    with locked(store.path.with_suffix(".lock"), seconds=LOCK_SECONDS):
+    with locked(store.lock, seconds=LOCK_SECONDS):
         embedded = embed(store, options, context)
     failed = sum(result.status == "failed" for result in results)
     return Outcome(
@@ -72,7 +71,7 @@ def index(store: SqliteStore, paths: Sequence[Path], options: IndexOptions, cont
     )
 
 
-def embed(store: SqliteStore, options: IndexOptions, context: Context) -> list[str]:
+def embed(store: Store, options: IndexOptions, context: Context) -> list[str]:
     """Embed what is new to the embedding model; what there is to say of it, nothing where there is no model."""
     from harness.search.embedders import embed_new, embedder_name, open_embedder
 
@@ -114,7 +113,7 @@ def listed(files: Sequence[IndexedFile]) -> Outcome:
     return Outcome(text="\n".join([*lines, "", total]) if files else "the index is empty", records=records)
 
 
-def forget(store: SqliteStore, path: Path) -> Outcome:
+def forget(store: Store, path: Path) -> Outcome:
     """Take a file, or all files below a folder, out of the index. Raises InputError where none is in it."""
     wanted = path.resolve()
     gone = [file for file in store.files().values() if Path(file.path).is_relative_to(wanted)]
@@ -125,7 +124,7 @@ def forget(store: SqliteStore, path: Path) -> Outcome:
     return Outcome(text=f"forgot {len(gone)} files, {sum(file.chunks for file in gone)} chunks", records=records)
 
 
-def find(store: SqliteStore, paths: Sequence[Path], options: IndexOptions, context: Context) -> Outcome:
+def find(store: Store, paths: Sequence[Path], options: IndexOptions, context: Context) -> Outcome:
     """The best passages for a query, in all of the index or in some files."""
     from harness.search.feedback import Feedback
     from harness.search.rerank import TOP, rerank
@@ -160,7 +159,7 @@ def find(store: SqliteStore, paths: Sequence[Path], options: IndexOptions, conte
     return Outcome(text="\n".join(lines).rstrip(), records=records)
 
 
-def look_up(store: SqliteStore, options: IndexOptions, lines: Sequence[Line], plan: Plan, context: Context) -> Found:
+def look_up(store: Store, options: IndexOptions, lines: Sequence[Line], plan: Plan, context: Context) -> Found:
     """Search by words and, with an embedding model, by meaning. One of the settings that cannot run is only a remark."""
     from harness.search.embedders import embedder_name, open_embedder
     from harness.search.search import search
