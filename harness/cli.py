@@ -36,7 +36,7 @@ COMMANDS = {
 OWN = ("harness", "skills", "finetune", "curation", "curator")
 """Our packages; any other that is missing is one to install."""
 
-HELP = """\
+_HELP = """\
 tasks:
   marginalia "/annotate papers.csv save to out.csv"    eight moves of each abstract, as a table
   cat abstract.txt | marginalia "/annotate"            the same for what is piped in, shown
@@ -57,6 +57,8 @@ commands:
 
 "python agent.py" in a checkout is the same as "marginalia".
 exit: 0 done, 1 failed or done in part, 2 wrong usage, 3 no model can run this, 130 interrupted"""
+MISSING = tuple(f"  marginalia {name} " for name, function in COMMANDS.items() if not function)
+HELP = "\n".join(line for line in _HELP.splitlines() if not line.startswith(MISSING))
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -151,7 +153,20 @@ def _main(argv: Sequence[str]) -> int:
     settings = load_settings(given)
     if words and words[0] in COMMANDS:
         return _command(words[0], words[1:], settings)
+    _check_typo(words)
     return _task(join_words(words), settings)
+
+
+def _check_typo(words: Sequence[str]) -> None:
+    """Raises UsageError for a first word that is nearly a command: the chat model would be asked what ``doctr`` means."""
+    if not words or words[0].startswith("/") or any(character.isspace() for character in words[0]):
+        return
+    from difflib import get_close_matches
+
+    if near := get_close_matches(words[0].lower(), COMMANDS, n=1, cutoff=0.8):
+        raise UsageError(
+            f"unknown command {words[0]}; did you mean {near[0]}?", "put a question for the chat model in quotes"
+        )
 
 
 def _command(name: str, argv: Sequence[str], settings: Settings) -> int:

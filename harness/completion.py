@@ -45,7 +45,13 @@ def main(argv: Sequence[str], settings: Settings) -> int:
             f"completion {' '.join(argv)}".strip() + ": names no shell known here",
             'one of bash, zsh, fish; for bash: eval "$(marginalia completion bash)"',
         )
-    words = " ".join([*COMMANDS, *_OPTIONS.split(), *(f"/{name}" for name in skill_names(home()))])
+    words = " ".join(
+        [
+            *(name for name, there in COMMANDS.items() if there),
+            *_OPTIONS.split(),
+            *(f"/{name}" for name in skill_names(home())),
+        ]
+    )
     sys.stdout.write(SCRIPTS[argv[0]].replace("@WORDS@", words))
     return Exit.DONE
 

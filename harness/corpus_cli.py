@@ -9,6 +9,7 @@ import argparse
 import difflib
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -27,11 +28,14 @@ EXAMPLES = """examples:
   corpus search limitation "latency"             within one move
   corpus search '"on device" gpu OR tpu -cloud'  all moves, titles and abstracts; quote a query with a minus
   corpus search limitation                       every stated limitation, the surest first
+  corpus list --category cs.CL --year ..2023
   corpus stats --by year --plot
   corpus stats --term privacy --term latency     papers that mention a term beside all papers
   corpus matrix --moves claim,limitation --year 2024.. --out matrix.md
   corpus compare 2402.11651 2409.01907
-  corpus export --out all.bib"""
+  corpus export --out all.bib
+  corpus import annotated.jsonl
+  corpus forget 2402.11651"""
 FIELDNAMES = ("id", "title", "authors", "year", "categories", "abstract")
 HOW_TO_FILL = "annotate some papers first, for instance: python agent.py '/annotate papers.csv save to out.csv'"
 
@@ -72,7 +76,9 @@ def _parser() -> Parser:
     commands = parser.add_subparsers(metavar="COMMAND", parser_class=Parser)
 
     def command(name: str, run: Any, help: str, *parents: Parser) -> Parser:
-        made = commands.add_parser(name, help=help, description=help, parents=[common, *parents])
+        own = [line for line in EXAMPLES.splitlines() if line.startswith(f"  corpus {name} ")]
+        epilog = "\n".join(["examples:", *own]) if own else None
+        made = commands.add_parser(name, help=help, description=help, parents=[common, *parents], epilog=epilog)
         made.set_defaults(run=run)
         return made
 
@@ -99,17 +105,16 @@ def _parser() -> Parser:
 
 
 def _confidence(text: str) -> float:
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise ValueError
-    return value
+    with suppress(ValueError):
+        if 0 <= (value := float(text)) <= 1:
+            return value
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1")
 
 
 def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise ValueError
-    return value
+    if text.isdecimal() and (value := int(text)):
+        return value
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1")
 
 
 def _filters(arguments: argparse.Namespace) -> Filters:

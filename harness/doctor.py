@@ -41,7 +41,9 @@ def main(argv: Sequence[str], settings: Settings) -> int:
     from harness.arguments import Parser
     from harness.console import show_records
 
-    parser = Parser(prog="marginalia doctor", description="Checks whether everything is in place.")
+    parser = Parser(
+        prog="marginalia doctor", description="Checks whether everything is in place.", epilog="example: doctor --json"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     as_json = parser.parse_args(list(argv)).json or settings.json
     healthy = True

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 FILE = "log.db"
 VERSION = 1
+EXAMPLES = """examples:
+  log --limit 5
+  log show 12
+  log clear --before 2026-01-31"""
 _SCHEMA = (
     """CREATE TABLE runs (
         id INTEGER PRIMARY KEY AUTOINCREMENT, time TEXT NOT NULL, task TEXT NOT NULL, skill TEXT NOT NULL,
@@ -147,7 +151,8 @@ def main(argv: Sequence[str], settings: Settings) -> int:
     from harness.config import home
     from harness.errors import Exit
 
-    parser = Parser(prog="marginalia log", description="What was run: task, model, tokens, time, result.")
+    what = "What was run: task, model, tokens, time, result."
+    parser = Parser(prog="marginalia log", description=what, epilog=EXAMPLES)
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     parser.add_argument("--limit", type=int, default=20, metavar="N", help="how many of the newest runs (20)")
     commands = parser.add_subparsers(dest="command", metavar="show ID | clear --before DATE")

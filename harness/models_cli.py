@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from harness.arguments import Parser
@@ -16,6 +16,11 @@ from harness.errors import Exit, InputError, NoModelError, Offline, UsageError
 
 if TYPE_CHECKING:
     from harness.models.ollama_install import OnProgress
+    from harness.models.resolve import Offer
+
+EXAMPLES = """examples:
+  models --json
+  models install nanda-annotator:mini    then: ollama run nanda-annotator:mini"""
 
 
 def models_main(argv: Sequence[str], settings: Settings) -> int:
@@ -23,7 +28,8 @@ def models_main(argv: Sequence[str], settings: Settings) -> int:
 
     Exit 0. Raises MarginaliaError: NoModelError (exit 3) where no Ollama is there to install into.
     """
-    parser = Parser(prog="marginalia models", description="What could serve each task here, and why or why not.")
+    what = "What could serve each task here, and why or why not."
+    parser = Parser(prog="marginalia models", description=what, epilog=EXAMPLES)
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
     install = commands.add_parser("install", help="put a registry model into the running Ollama")
@@ -32,11 +38,12 @@ def models_main(argv: Sequence[str], settings: Settings) -> int:
     return _install(args.name, settings) if args.command == "install" else _table(args, settings)
 
 
-def _tasks() -> tuple[list[tuple[str, bool]], list[str]]:
-    """Every task of the registry and of the installed skills, whether a general model may serve it, and warnings."""
+def _tasks() -> tuple[list[tuple[str, bool]], dict[str, str], list[str]]:
+    """Every task of the registry and of the installed skills, whether a general model may serve it; what those do that
+    need no model; and warnings."""
     from harness.models.resolve import CHAT
     from harness.registry import scan
-    from harness.skill_files import GENERAL
+    from harness.skill_files import GENERAL, WITHOUT
     from harness.skills import find_skills
 
     entries, problems = scan()
@@ -44,16 +51,17 @@ def _tasks() -> tuple[list[tuple[str, bool]], list[str]]:
     general = {entry.task: False for entry in entries}
     general |= {skill.name: skill.file.metadata.get(GENERAL, "yes") != "no" for skill in skills}
     general[CHAT] = True
-    return sorted(general.items()), [*problems, *warnings]
+    without = {skill.name: text for skill in skills if (text := skill.file.metadata.get(WITHOUT))}
+    return sorted(general.items()), without, [*problems, *warnings]
 
 
 def _table(args: argparse.Namespace, settings: Settings) -> int:
     from harness.models.resolve import explain
 
-    tasks, warnings = _tasks()
+    tasks, without, warnings = _tasks()
     for warning in warnings:
         sys.stderr.write(f"warning: {clean(warning)}\n")
-    offers = explain(settings, tasks)
+    offers = [_needless(offer, without) for offer in explain(settings, tasks)]
     if args.json or settings.json:
         show_records(asdict(offer) for offer in offers)
     else:
@@ -70,6 +78,13 @@ def _table(args: argparse.Namespace, settings: Settings) -> int:
         ]
         show_table(("task", "model (* serves)", "backend", "status", "score", "why"), rows)
     return Exit.DONE
+
+
+def _needless(offer: Offer, without: Mapping[str, str]) -> Offer:
+    """The offer of a task that no model can serve and that needs none, saying so."""
+    if offer.name or offer.task not in without:
+        return offer
+    return replace(offer, why=f"without a model it {without[offer.task]}; {offer.why}")
 
 
 def _install(name: str, settings: Settings) -> int:

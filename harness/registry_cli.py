@@ -16,6 +16,12 @@ from harness.console import clean, show_records, show_table
 from harness.errors import Exit, UsageError
 from harness.registry_entry import to_toml
 
+EXAMPLES = """examples:
+  registry list
+  registry show nanda-annotator:mini
+  registry promote my-annotator:latest
+  registry rollback annotate"""
+
 
 def main(argv: Sequence[str], settings: Settings) -> int:
     """Do what ``argv`` says; results on stdout, notes on stderr.
@@ -32,7 +38,7 @@ def main(argv: Sequence[str], settings: Settings) -> int:
 
 
 def _parser() -> Parser:
-    parser = Parser(prog="marginalia registry", description="Models and which of them are served.")
+    parser = Parser(prog="marginalia registry", description="Models and which of them are served.", epilog=EXAMPLES)
     parser.set_defaults(run=None)
     commands = parser.add_subparsers(metavar="COMMAND", parser_class=Parser)
     for name, run, argument, text in (

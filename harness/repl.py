@@ -175,7 +175,8 @@ class Repl:
         except MarginaliaError as error:
             self._notices.print(f"error: {error}".replace("\n", " "), style="red")
         except KeyboardInterrupt:
-            self._notices.print("Stopped.", style="yellow")
+            left = " The same command goes on with what is left." if slash_name(text) else ""
+            self._notices.print(f"Stopped.{left}", style="yellow")
         except Exception as error:  # noqa: BLE001 - a bug in one task must not take the session with it
             crash.hook(type(error), error, error.__traceback__)
         return False

@@ -16,7 +16,7 @@ from harness.config import Settings
 from harness.context import Context
 from harness.errors import Exit, MarginaliaError, NoModelError, UsageError
 from harness.models.base import Model, ModelInfo, OnText
-from harness.skill_files import GENERAL
+from harness.skill_files import GENERAL, WITHOUT
 from harness.skills import InstalledSkill, Outcome, Skill, find_skills, get_skill
 from harness.task import Task, parse_task, slash_name
 
@@ -74,7 +74,7 @@ class Session:
     @settings.setter
     def settings(self, value: Settings) -> None:
         self.close()
-        self._settings = value
+        self._settings, self._last = value, None
 
     @cached_property
     def console(self) -> Console:
@@ -198,7 +198,8 @@ class Session:
         for skill in self.skills:
             if skill.file.has_code:
                 try:
-                    resolve(skill.name, self.settings, allow_general=False)
+                    if WITHOUT not in skill.file.metadata:
+                        resolve(skill.name, self.settings, allow_general=False)
                 except MarginaliaError:
                     continue
                 working.append(f"/{skill.name}")

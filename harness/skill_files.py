@@ -19,6 +19,8 @@ EXAMPLE = "marginalia-example"
 """Metadata key: a task that shows how the skill is used."""
 GENERAL = "marginalia-general-model"
 """Metadata key: ``"no"`` keeps a skill from being run by a general chat model."""
+WITHOUT = "marginalia-without-model"
+"""Metadata key: what the skill does where no model is at all; a skill that has none of it lacks the key."""
 
 MAX_NAME = 64
 MAX_DESCRIPTION = 1024

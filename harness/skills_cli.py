@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,12 +13,17 @@ from harness.errors import Exit, InputError, UsageError
 if TYPE_CHECKING:
     from harness.config import Settings
 
+EXAMPLES = """examples:
+  skills --json
+  skills validate my-skills/translate    all its problems at once
+  skills trust translate                 its code may run, as it is now"""
+
 
 def main(argv: Sequence[str], settings: Settings) -> int:
     """Do the command. Exit 0, 1 where a validated skill has problems, 2 wrong usage."""
     from harness.arguments import Parser
 
-    parser = Parser(prog="marginalia skills", description="The skills that can be used here.")
+    parser = Parser(prog="marginalia skills", description="The skills that can be used here.", epilog=EXAMPLES)
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     commands = parser.add_subparsers(dest="command", metavar="validate DIR | trust DIR|NAME")
     check = commands.add_parser("validate", help="everything that is wrong with a skill folder")
@@ -26,7 +32,7 @@ def main(argv: Sequence[str], settings: Settings) -> int:
     allow.add_argument("folder", metavar="DIR|NAME")
     options = parser.parse_args(list(argv))
     if options.command == "validate":
-        return _validate(options.folder)
+        return _validate(options.folder, as_json=options.json or settings.json)
     if options.command == "trust":
         return _trust(options.folder)
     return _list(as_json=options.json or settings.json)
@@ -66,15 +72,17 @@ def _state(record: Mapping[str, object]) -> str:
     return f"{record['source']}{kind}{'' if record['runnable'] else ', not trusted'}"
 
 
-def _validate(folder: Path) -> int:
-    from harness.console import clean
+def _validate(folder: Path, *, as_json: bool) -> int:
+    from harness.console import clean, show_records
     from harness.skill_files import validate
 
     if not folder.is_dir():
         raise UsageError(f"{folder}: is not a folder", "name the folder that holds SKILL.md")
     problems = validate(folder)
-    for problem in problems:
-        sys.stdout.write(f"{clean(str(problem))}\n")
+    if as_json:
+        show_records(asdict(problem) for problem in problems)
+    else:
+        sys.stdout.writelines(f"{clean(str(problem))}\n" for problem in problems)
     sys.stderr.write(f"{folder}: {len(problems) or 'no'} problem{'' if len(problems) == 1 else 's'}\n")
     return Exit.FAILED if problems else Exit.DONE
 

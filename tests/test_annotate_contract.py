@@ -56,6 +56,15 @@ def test_a_broken_framework_is_named_with_its_problem(tmp_path: Path, text: str,
     assert str(path) in str(caught.value)
 
 
+def test_a_framework_that_is_edited_counts_as_it_is_now(tmp_path: Path) -> None:
+    path = tmp_path / "own.toml"
+    for name in ("first", "second"):
+        path.write_text(f"[[moves]]\nname='{name}'\nquestion='q'", encoding="utf-8-sig")
+        assert load_framework(path).names == (name,)
+    with pytest.raises(InputError, match=r"cannot be read .*; name a TOML file"):
+        load_framework(tmp_path)
+
+
 def test_each_prompt_is_a_prefix_of_the_next_and_ends_with_the_mark() -> None:
     texts = mark.prompts("A title", SENTENCES)
     assert len(texts) == 3

@@ -104,6 +104,28 @@ def test_the_second_time_nothing_is_computed(capsys: pytest.CaptureFixture[str])
     assert "5 of them known already" in err
 
 
+@pytest.mark.parametrize("limit", ["0", "-1", "x"])
+def test_a_limit_that_is_no_number_of_papers_is_said(limit: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([f"/annotate {SAMPLE} --limit {limit}"]) == 2
+    assert capsys.readouterr().err == f"error: --limit {limit}: not a number of papers; give 1 or more\n"
+
+
+def test_the_input_is_never_replaced_by_the_result(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = SAMPLE.read_bytes()
+    (place / "mine.csv").write_bytes(given)
+    (place / "link.csv").symlink_to("mine.csv")
+    for name in ("mine.csv", "link.csv"):
+        assert main([f"/annotate mine.csv --limit 2 save to {name} --yes"]) == 2
+        assert f"error: {name}: is the input, which is never replaced; choose another name" in capsys.readouterr().err
+    assert (place / "mine.csv").read_bytes() == given
+
+
+def test_json_in_the_task_is_the_same_as_the_option(capsys: pytest.CaptureFixture[str]) -> None:
+    _, found, _ = records(capsys, f"/annotate {SAMPLE} --limit 2")
+    assert main([f"/annotate {SAMPLE} --limit 2 --json"]) == 0
+    assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == found
+
+
 def test_duplicates_are_annotated_once(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = "".join(f'{i},"{ABSTRACT}"\n' for i in (1, 2, 1))
     (place / "twice.csv").write_text("id,abstract\n" + rows)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import resource
 import signal
 import subprocess
@@ -77,8 +78,8 @@ def test_help_imports_nothing_heavy() -> None:
     heavy |= {"rich", "prompt_toolkit", "numpy", "ollama", "httpx", "yaml", "gguf", "xllamacpp", "pandas", "logging"}
     assert not heavy & loaded
     assert "argparse" in loaded
-    for command in cli.COMMANDS:
-        assert f"marginalia {command}" in done.stdout
+    for command, function in cli.COMMANDS.items():
+        assert (f"marginalia {command}" in done.stdout) == bool(function)
 
 
 def cpu_seconds(*command: str) -> float:
@@ -136,8 +137,10 @@ def test_join_words(words: list[str], task: str) -> None:
         (["web"], 2, "error: web: this version of marginalia does not have it yet"),
         (["mcp"], 2, "error: mcp: this version of marginalia does not have it yet"),
         (["log", "dance"], 2, "error: argument"),
+        (["doctr"], 2, "error: unknown command doctr; did you mean doctor?; put a question for the chat model in quotes"),
+        (["corpsu", "search", "x"], 2, "error: unknown command corpsu; did you mean corpus?"),
         (["completion", "tcsh"], 2, "error: completion tcsh: names no shell known here; one of bash, zsh, fish"),
-        (["what is a move?"], 3, "error: no general chat model is here"),
+        (["what is a move?"], 3, "error: no general chat model is here (what works without: /annotate, /ask, "),
         ([], 2, "error: no task; give one"),
     ],
 )
@@ -280,3 +283,10 @@ def test_bash_completes(env: dict[str, str]) -> None:
     script += 'COMP_WORDS=(marginalia doc); COMP_CWORD=1; _marginalia; echo "${COMPREPLY[@]}"'
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True, cwd="/")
     assert done.stdout == "doctor\n"
+
+
+@pytest.mark.parametrize("command", [name for name, there in cli.COMMANDS.items() if there and name != "completion"])
+def test_help_of_a_command_shows_an_example(command: str, env: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([command, "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert re.search(rf"^examples?:\s+{command} ", shown, re.MULTILINE)

@@ -99,8 +99,8 @@ def test_help_names_the_commands(home: Path, run: Run) -> None:
     ("argv", "said"),
     [
         (["dance"], "invalid choice"),
-        (["list", "--limit", "0"], "--limit"),
-        (["list", "--min-confidence", "2"], "--min-confidence"),
+        (["list", "--limit", "0"], "--limit: '0' is not a number from 1"),
+        (["list", "--min-confidence", "2"], "--min-confidence: '2' is not a number from 0 to 1"),
         (["list", "--year", "soon"], "range of years"),
         (["list", "--term", "-x"], "--term"),
         (["list", "--term", "++"], "no word to look for"),

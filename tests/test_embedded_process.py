@@ -130,6 +130,18 @@ def test_nothing_is_printed(gguf: Path, capfd: pytest.CaptureFixture[str]) -> No
     assert capfd.readouterr() == ("", "")
 
 
+def test_a_stopped_child_leaves_no_pipe_open(gguf: Path) -> None:
+    model = EmbeddedModel(gguf, name="tiny", threads=1)
+    model.generate(raw("the"))
+    child = model._child
+    assert child is not None
+    process = child._process
+    model.close()
+    assert process is not None
+    pipes = (process.stdin, process.stdout, process.stderr)
+    assert eventually(lambda: all(pipe is not None and pipe.closed for pipe in pipes), 3)
+
+
 def test_modules_in_the_working_folder_are_not_run(gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("json.py", "xllamacpp.py"):
         (tmp_path / name).write_text("raise SystemExit(9)")

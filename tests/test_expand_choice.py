@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from harness.models.base import ModelInfo, Options, Reply, Request
-from skills.expand.choice import faults, lost_keywords
+from skills.expand.choice import GOOD_ENOUGH, faults, lost_keywords
 from skills.expand.expander import LinesExpander
 from skills.expand.expansion import parse_expansion
 from skills.expand.filters import filter_lines
@@ -102,6 +102,31 @@ def test_another_draft_is_sampled_and_the_best_is_served() -> None:
     assert len(model.asked) == 3
     assert [request.options.seed for request in model.asked] == [0, 1, 2]
     assert [request.options.temperature > 0 for request in model.asked] == [False, True, True]
+
+
+class BySeed(Scripted):
+    """A model whose answer hangs on the seed, not on when it is asked."""
+
+    def generate(self, request: Request, **_: Any) -> Reply:
+        self.asked.append(request)
+        return Reply(self.texts[request.options.seed], "stop", 1, request.options.seed, 0.0)
+
+
+@pytest.mark.parametrize("good", [0, 1, 3])
+def test_drafts_that_are_begun_together_give_what_they_give_one_by_one(good: int) -> None:
+    texts = [LOOP] * 4
+    texts[good] = GOOD
+    found = [LinesExpander(BySeed(texts), Options(), 4).expand(QUERY, ahead=ahead) for ahead in (1, 2, 4)]  # type: ignore[arg-type]
+    assert [str(line) for line in found[0].lines] == GOOD.split("\n")
+    assert found[0] == found[1] == found[2]
+
+
+def test_a_draft_with_two_small_faults_is_good_enough() -> None:
+    nearly = GOOD.replace("vec: how are adapters of GPT-4 tuned on few examples\n", "")
+    assert 0 < counted(nearly) <= GOOD_ENOUGH
+    tool, model = expander([nearly], 4)
+    assert tool.expand(QUERY).lines
+    assert len(model.asked) == 1
 
 
 def test_a_keyword_that_every_lex_line_lost_comes_back() -> None:

@@ -99,3 +99,15 @@ def test_mistakes_are_one_line(capsys: pytest.CaptureFixture[str], task: str, me
     assert status == code
     assert message in err
     assert "Traceback" not in err
+
+
+def test_finding_in_files_reads_them_first(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, hits, err = run(capsys, "/index papers/ --find wheat")
+    assert (status, [Path(hit["file"]).name for hit in hits]) == (0, ["wheat.md"])
+    assert "cut.pdf is damaged" in err
+    copy = place / "more" / "again.md"
+    copy.parent.mkdir()
+    copy.write_bytes((place / "papers" / "wheat.md").read_bytes())
+    status, hits, _ = run(capsys, "/index more/ --find wheat")
+    assert status == 0  # the same content is indexed once, and found wherever it stands
+    assert len(hits) == 1

@@ -162,7 +162,7 @@ def test_unavailable_for_good_becomes_the_rows_error_and_the_next_run_tries_agai
     summary = run_batch(items(2), work, journal=journal, workers=2, on_done=told, retries=2)
     assert tries == {"key-0": 3, "key-1": 3}
     assert {type(outcome) for outcome in told.outcomes.values()} == {ModelUnavailable}
-    assert summary.reasons == {"the daemon is gone": 2}
+    assert summary.reasons == {"the daemon is gone; start it": 2}
     healed = run_batch(items(2), double, journal=journal, workers=2, on_done=Told())
     assert (healed.done, healed.cached) == (2, 0)
 

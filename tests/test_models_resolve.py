@@ -255,3 +255,10 @@ def test_a_wanted_variant_comes_before_a_better_score(gguf: Path) -> None:
     assert resolve.resolve("annotate", settings, allow_general=False).name == "reader:q4_0"
     assert resolve.resolve("annotate", settings, allow_general=False, variant="q8_0").name == "reader:q8_0"
     assert resolve.resolve("annotate", settings, allow_general=False, variant="f16").name == "reader:q4_0"
+
+
+def test_what_needs_no_model_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    assert models_main(["--json"], Settings(ollama_host=NOBODY)) == 0
+    why = {row["task"]: row["why"] for row in map(json.loads, capsys.readouterr().out.splitlines())}
+    assert why["ask"].startswith("without a model it answers with sentences of the papers, word for word; no model can")
+    assert why[CHAT].startswith("no model can serve chat here")

@@ -21,9 +21,7 @@ from skills.ask.prompt import CONTRACT
 SMALL = ["eval_prompts=1", "prompts=1", "generations=2", "save_steps=2"]
 CONFIGS = Path(__file__).resolve().parent.parent / "finetune" / "configs"
 _CROPS = "rye oats barley wheat millet maize spelt sorghum rice teff".split()
-_TOWNS = (
-    "Brent Selby Hexham Alnwick Ripon Thirsk Malton Whitby Redcar Yarm".split()
-)
+_TOWNS = "Brent Selby Hexham Alnwick Ripon Thirsk Malton Whitby Redcar Yarm".split()
 
 
 def pairs() -> list[Pair]:
@@ -156,8 +154,10 @@ def test_the_task_asks_what_its_rows_ask(folder: Path, gold: list[Gold], tmp_pat
     assert task.parts["ask"](good[0].query, good[0].text) == 1
 
 
-def test_a_tiny_model_takes_steps_on_it(folder: Path, tmp_path: Path) -> None:
+def test_a_tiny_model_takes_a_step_on_it(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("peft", reason="needs the finetune extra")
+    some = {"empty": ADVERSARIES["empty"]}  # all of them are faced above
+    monkeypatch.setattr("finetune.rewards.ask_adversaries.ADVERSARIES", some)
     from sft_helpers import make_base
 
     from finetune.grpo import run as runs

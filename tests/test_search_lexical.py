@@ -12,7 +12,7 @@ from search_helpers import put
 
 from harness.search import sqlite_lexical, sqlite_store
 from harness.search.bm25 import LexicalQuery, parse
-from harness.search.sqlite_lexical import divided, matches
+from harness.search.sqlite_lexical import Counts, divided, matches
 from harness.search.sqlite_store import SqliteStore
 from harness.search.store import Scope
 
@@ -51,6 +51,30 @@ def test_frequencies_are_counted_no_further_than_needed() -> None:
     asked.clear()
     divided(["everywhere", "scarce", "usual"], counting, 10, 100)
     assert asked == [101, 101, 101]
+
+
+def test_counts_are_kept_until_the_index_changes() -> None:
+    asked: list[tuple[str, int]] = []
+
+    def counting(match: str, most: int) -> int:
+        asked.append((match, most))
+        return count(match, most)
+
+    counts = Counts(counting)
+    assert [counts.of(1)('"common"', 100) for _ in range(3)] == [100] * 3
+    assert counts.of(1)('"common"', 50) == 50
+    assert len(asked) == 1
+    assert counts.of(1)('"common"', 5000) == counts.of(1)('"common"', 9000) == 900  # it had not been counted to the end
+    assert counts.of(1)('"unknown"', 10) == counts.of(1)('"unknown"', 10) == 0
+    assert len(asked) == 3
+    assert counts.of(2)('"common"', 5000) == 900
+    assert asked[-1] == ('"common"', 5000)
+
+
+def test_a_changed_index_is_counted_anew(store: SqliteStore) -> None:
+    assert not store.lexical(parse("zebra"), 10, Scope())
+    put(store, "/z.csv", "A zebra stands alone.")
+    assert len(store.lexical(parse("zebra"), 10, Scope())) == 1
 
 
 def test_queries_as_fts5_takes_them() -> None:

@@ -245,6 +245,8 @@ def test_chat_with_a_daemon(home: Path, capsys: pytest.CaptureFixture[str]) -> N
 def test_changed_settings_close_the_models(home: Path) -> None:
     session, model = Session(Settings()), Echo()
     session._opened["x"] = model
+    session._last = model.info
     session.settings = Settings(model="other")
     assert model.closed
     assert session.settings.model == "other"
+    assert session.status() == {"model": "other"}

@@ -255,6 +255,9 @@ def test_command_lists_and_validates(home: Path, capsys: pytest.CaptureFixture[s
     (home / "skills/greet/SKILL.md").write_text("---\n---\n")
     assert skills_cli.main(["validate", str(home / "skills/greet")], Settings()) == 1
     assert capsys.readouterr().out.startswith(f"{home}/skills/greet/SKILL.md:2: ")
+    assert skills_cli.main(["validate", str(home / "skills/greet")], Settings(json=True)) == 1
+    problems = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {(problem["path"], problem["line"]) for problem in problems} >= {(f"{home}/skills/greet/SKILL.md", 2)}
 
 
 @pytest.mark.parametrize("argv", [["validate", "nowhere"], ["trust", "nothing"], ["dance"], ["validate"]])

@@ -190,8 +190,9 @@ class Child:
             errors.start()
             self.send({"load": asdict(self.load)})
             assert process.stdout is not None
-            for line in process.stdout:
-                self._route(json.loads(line))
+            with process.stdout:
+                for line in process.stdout:
+                    self._route(json.loads(line))
             why = _death(process.wait())
             errors.join(_PATIENCE)
             if line_of_stderr := error_line(self.stderr):
@@ -233,8 +234,9 @@ class Child:
     def _drain(self, process: subprocess.Popen[bytes]) -> None:
         """Keep the end of what the child writes to stderr, so that it never has to wait for somebody to read it."""
         assert process.stderr is not None
-        while data := process.stderr.read1(4096):  # type: ignore[attr-defined]
-            self._stderr = (self._stderr + data)[-_STDERR_KEPT:]
+        with process.stderr:
+            while data := process.stderr.read1(4096):  # type: ignore[attr-defined]
+                self._stderr = (self._stderr + data)[-_STDERR_KEPT:]
 
     @property
     def stderr(self) -> str:

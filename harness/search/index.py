@@ -42,6 +42,8 @@ class Options:
     """Processes that read PDFs."""
     fresh: bool = False
     """Read everything anew."""
+    docling: bool = False
+    """PDFs are read by Docling, one at a time."""
     as_before: bool = False
     """A file that was read with other options (columns, limits) and has not changed stays as it is."""
 
@@ -49,7 +51,8 @@ class Options:
     def reader(self) -> str:
         """What the result of reading depends on, besides the file."""
         limits = [f"{self.limits.pages}p", f"{self.limits.seconds:g}s"] if self.limits != Limits() else []
-        return " ".join([READER, *limits, *(f"{key}={name}" for key, name in sorted(self.columns.items()))])
+        docling = ["docling"] if self.docling else []
+        return " ".join([READER, *docling, *limits, *(f"{key}={name}" for key, name in sorted(self.columns.items()))])
 
 
 @dataclass(frozen=True)
@@ -218,7 +221,8 @@ class _PdfReaders:
     """Reads PDFs ahead of their turn, each in one of several child processes."""
 
     def __init__(self, options: Options) -> None:
-        count = max(1, options.workers)
+        count = 1 if options.docling else max(1, options.workers)
+        self._docling = options.docling
         self._readers = [PdfReader(options.passwords, options.limits) for _ in range(count)]
         self._free: SimpleQueue[PdfReader] = SimpleQueue()
         for reader in self._readers:
@@ -247,6 +251,10 @@ class _PdfReaders:
             yield path, self._read if future is None else partial(_result, future)
 
     def _read(self, path: Path) -> tuple[Document, list[str]]:
+        if self._docling:
+            from harness.search import docling
+
+            return docling.read_pdf(path)
         reader = self._free.get()
         try:
             return reader.read(path)

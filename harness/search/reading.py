@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from harness.errors import InputError
 from harness.readers import open_papers
 from harness.readers.locate import KINDS as TABLE_KINDS
 from harness.readers.text import MAX_DOCUMENT, from_path, shown, writable
-from harness.search import html_text, plain_text
+from harness.search import docling, html_text, plain_text
 from harness.search.documents import Block, Document, Reading
 
 KINDS: Mapping[str, str] = {
@@ -23,6 +24,8 @@ KINDS: Mapping[str, str] = {
     ".xhtml": "html",
 }
 """Kind of a file by its suffix."""
+_DOCLING, _BEGINNING = b"DoclingDocument", 1000
+"""What stands at the beginning of a file that Docling wrote, and how many bytes that is."""
 ReadPdf = Callable[[Path], tuple[Document, list[str]]]
 
 
@@ -41,6 +44,8 @@ def read(path: Path, read_pdf: ReadPdf, columns: Mapping[str, str]) -> Reading:
         return _single(path, document, notes)
     if kind in ("text", "markdown", "html"):
         return _text(path, kind)
+    if kind == "json" and (paper := _by_docling(path)) is not None:
+        return _single(path, paper, [])
     if kind in ("json", "jsonl") and _is_annotations(path):
         notes = []
         return Reading(_annotations(path, notes), notes)
@@ -82,6 +87,18 @@ def _abstract(title: str, abstract: str, identity: str, number: int) -> Document
     block = Block(writable(abstract).strip())
     title = " ".join(writable(title).split())
     return Document(title, (block,), writable(identity), f"row {number}", abstract=True)
+
+
+def _by_docling(path: Path) -> Document | None:
+    """The paper in a JSON file that Docling wrote; None for any other file, whatever is wrong with it."""
+    with path.open("rb") as stream:
+        if _DOCLING not in stream.read(_BEGINNING):
+            return None
+    try:
+        data = json.loads(from_path(path, []).whole(MAX_DOCUMENT))
+    except (ValueError, RecursionError):
+        return None
+    return docling.document_of(data, str(path)) if docling.is_document(data) else None
 
 
 def _is_annotations(path: Path) -> bool:

@@ -18,8 +18,8 @@ from skills.annotate.moves import Framework
 
 SHORTEST = 5
 """Words; anything shorter is no abstract."""
-LONGEST = 200_000
-"""Characters; anything longer is a book, and would hold up a batch for minutes."""
+LONGEST = 60_000
+"""Characters; anything longer is a whole paper, and would hold up a batch for minutes."""
 TEMPLATE_TOKENS = 96
 """What a chat template adds to two or four messages, generously."""
 
@@ -79,7 +79,7 @@ def check_readable(sentences: Sequence[str]) -> None:
     if not words:
         raise InputError("no abstract")
     if words < SHORTEST:
-        raise InputError(f"too short for an abstract ({words} words)")
+        raise InputError(f"too short for an abstract ({words} words)", "give all of it")
     characters = sum(map(len, sentences))
     if characters > LONGEST:
         raise InputError(f"too long for an abstract ({characters:,} characters)", "give the abstract alone")

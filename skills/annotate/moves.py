@@ -43,14 +43,23 @@ class Framework:
         return tuple(move.name for move in self.moves)
 
 
-@cache
 def load_framework(path: Path = DEFAULT) -> Framework:
     """Read a framework file. Raises InputError naming the file and what is wrong with it."""
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise InputError(f"{path}: no such framework file", "check the path") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or "not UTF-8"
+        raise InputError(f"{path}: cannot be read ({why})", "name a TOML file") from None
+    return _framework(text, path)
+
+
+@cache  # by what it says: a file that is edited during a conversation counts as it is now
+def _framework(text: str, path: Path) -> Framework:
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
         raise InputError(f"{path}: cannot be read as TOML ({error})", "correct it") from None
     rows = data.get("moves")
     if not isinstance(rows, list) or not 1 <= len(rows) <= MAX_MOVES or not all(isinstance(row, dict) for row in rows):

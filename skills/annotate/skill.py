@@ -38,6 +38,8 @@ def run(task: Task, context: Context) -> Outcome:
 
         check_target(task.save_to, yes=context.settings.yes)
     source, papers = read(task, options, context)
+    if task.save_to:
+        check_not_input(task.save_to, papers)
     batch, model = annotate(papers, options, context)
     saved = save(task.save_to, batch.records, papers, source, options, context)
     remember(batch.records, papers, source, context)
@@ -45,6 +47,7 @@ def run(task: Task, context: Context) -> Outcome:
     return Outcome(
         text="" if saved else jsonl(batch.records) if options.json else markdown(batch.records, options),
         records=batch.records,
+        plain=options.json,
         exit=Exit.FAILED if batch.failed or batch.partial else Exit.DONE,
         saved=saved,
         model=model.info,
@@ -76,6 +79,15 @@ def read(task: Task, options: AnnotateOptions, context: Context) -> tuple[PaperS
     if not papers:
         raise InputError(f"{source.name}: holds no papers")
     return source, papers
+
+
+def check_not_input(path: Path, papers: Sequence[Paper]) -> None:
+    """Raises UsageError where a result would take the place of a file it is made from: rows and fields would be lost."""
+    if not path.exists():
+        return
+    for name in dict.fromkeys(paper.source for paper in papers):
+        if Path(name).is_file() and path.samefile(name):
+            raise UsageError(f"{path}: is the input, which is never replaced", "choose another name")
 
 
 def annotate(papers: Sequence[Paper], options: AnnotateOptions, context: Context) -> tuple[Batch, Model]:

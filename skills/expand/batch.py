@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from harness.context import Context
 
 KIND = "expand"
-REVISION = 7
+REVISION = 8
 """Of the prompts, grammars and filters: another one makes no use of what the journal holds."""
 COUNTED = 3
 MARGIN = 1.15

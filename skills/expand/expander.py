@@ -16,6 +16,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 
 from harness.errors import ModelError, ModelUnavailable
@@ -38,6 +39,8 @@ MOST_DRAFTS = 8
 """More would cost more than they bring."""
 SHOWN = 200
 """Characters of a line that a complaint repeats."""
+
+_NUMBERS = count()
 
 Ask = Callable[[Request], Reply]
 Found = tuple[list[Line], list[Removed]]
@@ -205,7 +208,8 @@ class LinesExpander(Expander):
         """
         how = replace(SAMPLING, seed=self._options.seed + number) if number else self._options
         options = replace(how, max_tokens=prompt.OUTPUT_TOKENS, stop=prompt.STOPS)
-        reply = ask(Request(prompt=prompt.render_prompt(query), grammar=prompt.grammar(query.types), options=options))
+        text, grammar = prompt.render_prompt(query), prompt.grammar(query.types)
+        reply = ask(Request(prompt=text, grammar=grammar, options=options, session=alone()))
         text, cut = reply.text, ""
         if reply.finish == "length":
             text, _, cut = text.rpartition("\n")
@@ -235,7 +239,8 @@ class LinesExpander(Expander):
             before = render(line for line in lines if TYPES.index(line.type) < TYPES.index(kind))
             text = prompt.render_prompt(query) + (f"{before}\n" if before else "") + f"{kind}:{start}"
             options = replace(self._options, max_tokens=prompt.LINE_TOKENS, stop=("\n", *prompt.STOPS))
-            reply = ask(Request(prompt=text, grammar=prompt.line_grammar(kind, start), options=options))
+            grammar = prompt.line_grammar(kind, start)
+            reply = ask(Request(prompt=text, grammar=grammar, options=options, session=alone()))
             content = one_line(start + reply.text)
             if reply.finish == "stop" and content and "<|" not in content:
                 lines.append(Line(kind, content))
@@ -292,6 +297,13 @@ def complaint(missing: Sequence[str], kept: Filtered) -> str:
         lines.append(f"Every lex line must hold {', '.join(kept.entities)} as written.")
     lines.append(f"Write the JSON again with other lines, with only these keys: {', '.join(missing)}.")
     return "\n".join(lines)
+
+
+def alone() -> str:
+    """A session of one request. What a slot still has of others' prompts, or of an answer that it wrote itself, differs in
+    the last digits from what is computed anew, and a line would hang on which queries came before.
+    """
+    return f"expand {next(_NUMBERS)}"
 
 
 def joined(query: Query, kept: Filtered, lines: Sequence[Line], removed: list[Removed]) -> Filtered:

@@ -23,6 +23,7 @@ FLAGS = (
     Flag("column", "which column of a table holds what, e.g. --column abstract=body", metavar="FIELD=NAME", repeat=True),
     Flag("pages", "read at most N pages of a PDF (default 2000)", metavar="N"),
     Flag("seconds", "spend at most N seconds on a PDF (default 20)", metavar="N"),
+    Flag("docling", "read PDFs by Docling, which sees tables and equations (slow; needs the extra docling)"),
     Flag("fresh", "read everything anew"),
 )
 
@@ -47,6 +48,7 @@ class IndexOptions:
     columns: tuple[tuple[str, str], ...] = ()
     pages: int = 2000
     seconds: int = 20
+    docling: bool = False
     fresh: bool = False
 
 
@@ -95,5 +97,6 @@ def options_of(task: Task) -> IndexOptions:
         columns=tuple(columns),
         pages=number("pages", 2000),
         seconds=number("seconds", 20),
+        docling=bool(flags.get("docling", False)),
         fresh=bool(flags.get("fresh", False)),
     )

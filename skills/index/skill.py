@@ -15,7 +15,7 @@ from skills.index.options import FLAGS, IndexOptions, options_of
 
 if TYPE_CHECKING:
     from harness.context import Context
-    from harness.search.index import Result
+    from harness.search.index import Options, Result
     from harness.search.search import Found, Line, Plan
     from harness.search.store import IndexedFile, Store
 
@@ -31,10 +31,14 @@ def run(task: Task, context: Context) -> Outcome:
     if task.save_to:
         raise UsageError("/index saves nothing but its index", "use --json and redirect the output")
     paths = paths_in(task.text)
+    from harness.search.indexing import bring_up_to_date
     from harness.search.stores import open_store
 
     with open_store(context.settings) as store:
         if options.find:
+            if paths:
+                results = bring_up_to_date(store, paths, reading(options, context), context.console)
+                paths += [Path(result.file.same_as) for result in results if result.file.same_as]  # stand for files given
             return find(store, paths, options, context)
         if options.forget:
             return forget(store, options.forget)
@@ -45,21 +49,28 @@ def run(task: Task, context: Context) -> Outcome:
         return index(store, paths, options, context)
 
 
-def index(store: Store, paths: Sequence[Path], options: IndexOptions, context: Context) -> Outcome:
-    """Bring the index up to date with files and folders, and with the embedding model, if there is one."""
-    from harness.locks import locked
+def reading(options: IndexOptions, context: Context) -> Options:
+    """How files are read."""
     from harness.search.index import Options
-    from harness.search.indexing import LOCK_SECONDS, bring_up_to_date, usual_workers
+    from harness.search.indexing import usual_workers
     from harness.search.pdf_process import Limits
 
-    reading = Options(
+    return Options(
         passwords=options.passwords,
         columns=dict(options.columns),
         limits=Limits(options.pages, options.seconds),
         workers=usual_workers(context.settings.workers),
         fresh=options.fresh,
+        docling=options.docling,
     )
-    results = bring_up_to_date(store, paths, reading, context.console) if paths else []
+
+
+def index(store: Store, paths: Sequence[Path], options: IndexOptions, context: Context) -> Outcome:
+    """Bring the index up to date with files and folders, and with the embedding model, if there is one."""
+    from harness.locks import locked
+    from harness.search.indexing import LOCK_SECONDS, bring_up_to_date
+
+    results = bring_up_to_date(store, paths, reading(options, context), context.console) if paths else []
     with locked(store.lock, seconds=LOCK_SECONDS):
         embedded = embed(store, options, context)
     failed = sum(result.status == "failed" for result in results)
