@@ -1,4 +1,4 @@
-"""Whether a GGUF in embedded llama.cpp computes what its checkpoint computes in transformers (float32).
+"""Whether a GGUF in embedded llama.cpp computes what its checkpoint (in f16) computes in transformers (float32).
 
     python benchmarks/gguf_parity.py [--hf FOLDER] [--gguf FILE] [--prompts 50] [--tokens 48]
     python benchmarks/gguf_parity.py --hf finetune_output/mini/model --gguf registry/nanda-annotator/mini.gguf
@@ -38,7 +38,7 @@ NEAR_TIE = 0.01
 
 
 class Checkpoint:
-    """A Hugging Face folder in transformers, float32."""
+    """A Hugging Face folder in transformers: its weights as f16 holds them, computed in float32."""
 
     def __init__(self, folder: Path) -> None:
         import torch
@@ -46,7 +46,7 @@ class Checkpoint:
 
         self.torch = torch
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
-        self.model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+        self.model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float16).float().eval()
         vocabulary = self.tokenizer.get_vocab()
         self.mark_id = vocabulary.get(mark.MARK)
         self.labels = {number: text for text, number in vocabulary.items() if mark.label_moves(text) is not None}

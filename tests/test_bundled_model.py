@@ -91,7 +91,7 @@ def test_the_file_carries_the_lineage_of_the_entry() -> None:
 def test_the_model_card_names_data_licence_and_every_score() -> None:
     entry = bundled()
     card = (entry.folder / "README.md").read_text(encoding="utf-8")
-    for word in ("MIT", "arXiv", "CC0", "CSAbstruct", mark.CONTRACT):
+    for word in ("MIT", "arXiv", "CC0", "agent_labels.csv", mark.CONTRACT):
         assert word in card
     assert entry.gate is not None
     for name, value in entry.scores[entry.gate.set].items():

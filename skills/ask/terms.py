@@ -36,6 +36,9 @@ LIGHT = frozenset(
 )
 """Words too common to be worth telling a reader that they are missing. They count in searches and scores all the same."""
 
+ENOUGH_CHUNKS = 100
+"""Of an index. In a smaller one a word that is nowhere is no surprise, and others weigh little beside it."""
+
 
 class Counting(Protocol):
     """The part of a store that knows how many chunks have a word."""
@@ -70,7 +73,7 @@ class Terms:
     idf: Mapping[str, float]
     """Stem to its inverse document frequency in the index (Lucene's, always above 0)."""
     unknown: frozenset[str] = frozenset()
-    """Stems that no chunk of the index has."""
+    """Stems that no chunk of the index has; none where the index is so small that this says nothing."""
 
     @property
     def stems(self) -> tuple[str, ...]:
@@ -113,7 +116,7 @@ def terms_of(question: str, store: Counting, stemmer: Stemmer) -> Terms:
         words.setdefault("".join(stemmer.stems(word)), word)
     total, counts = store.frequencies(list(words.values()))
     counted = dict(zip(words, counts, strict=True))
-    unknown = frozenset(stem for stem, count in counted.items() if count <= 0)
+    unknown = frozenset(stem for stem, count in counted.items() if count <= 0 and total >= ENOUGH_CHUNKS)
     return Terms(words, {stem: idf(count, total) for stem, count in counted.items()}, unknown)
 
 
