@@ -18,7 +18,6 @@ Answers are kept: a run that was killed goes on where it stopped. Exit 0 done, 1
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -90,22 +89,16 @@ def annotate(args: argparse.Namespace) -> int:
 
     specs = expand(specs)
     report, problems = compare(args, specs)
-    from harness.console import json_line, prepare_streams
-    from harness.outputs import atomic_write
+    from finetune.evaluation.output import give
+    from finetune.evaluation.report import tables
 
-    prepare_streams()
-    if args.out:
-        with atomic_write(args.out) as handle:
-            handle.write(json.dumps(report, ensure_ascii=False, indent=1) + "\n")
     if args.plot:
         from finetune.evaluation.plot import draw
+        from harness.outputs import atomic_write
 
         with atomic_write(args.plot) as handle:
             handle.write(draw(report))
-    if args.json:
-        print(json_line(report))
-    else:
-        _show(report)
+    give(report, lambda: tables(report), out=args.out, as_json=args.json)
     for problem in problems:
         print(problem, file=sys.stderr)
     return Exit.FAILED if problems else Exit.DONE
@@ -210,17 +203,6 @@ def _machine() -> str:
         lines = info.read_text(encoding="utf-8", errors="replace").splitlines()
         name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), name)
     return f"{name}, {os.cpu_count()} cores"
-
-
-def _show(report: dict[str, Any]) -> None:
-    from finetune.evaluation.report import tables
-    from harness.console import stdout_console, stdout_is_terminal
-
-    console = stdout_console()
-    if not stdout_is_terminal():
-        console.width = 200  # a program or a file reads it: no table is folded
-    for table in tables(report):
-        console.print(table, soft_wrap=False)
 
 
 if __name__ == "__main__":

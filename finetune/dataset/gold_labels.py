@@ -19,7 +19,7 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from finetune.dataset.rows import Cell, Row, parse_numbers, row_of
 from harness.annotation_files import rows as json_rows
@@ -189,13 +189,17 @@ def joined(labels: Path, places: Sequence[Path], moves: Sequence[str]) -> tuple[
     return found
 
 
-def write_joined(rows: Iterable[Row], path: Path, moves: Sequence[str]) -> None:
+def gold_record(row: Row, moves: Sequence[str]) -> dict[str, Any]:
+    """A joined row as gold."""
+    stated = {move: list(row.cells[move].numbers or ()) if move in row.cells else [] for move in moves}
+    texts = {"title": row.title, "abstract": row.abstract, "sentences": list(row.sentences or ())}
+    return {"arxiv_id": row.id, **texts, "moves": stated}
+
+
+def write_gold(records: Iterable[Mapping[str, Any]], path: Path) -> None:
     """Write gold JSONL, as ``finetune.mark_train`` and the data-set builder read it."""
     with atomic_write(path) as handle:
-        for row in rows:
-            stated = {move: list(row.cells[move].numbers or ()) if move in row.cells else [] for move in moves}
-            texts = {"title": row.title, "abstract": row.abstract, "sentences": list(row.sentences or ())}
-            handle.write(json.dumps({"arxiv_id": row.id, **texts, "moves": stated}, ensure_ascii=False) + "\n")
+        handle.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
 
 
 @guarded
@@ -217,7 +221,7 @@ def main(argv: list[str] | None = None) -> int:
     moves = load_framework().names
     if args.command == "join":
         rows, lost = joined(args.labels, args.abstracts, moves)
-        write_joined(rows, args.out, moves)
+        write_gold((gold_record(row, moves) for row in rows), args.out)
         print(f"{args.out}: {len(rows)} papers; {len(lost)} without the abstract that was labelled", file=sys.stderr)
         return 0
     if args.command == "write":

@@ -25,10 +25,10 @@ from pathlib import Path
 from typing import Any
 
 from finetune.dataset.abstracts import read_jsonl
+from finetune.dataset.gold_labels import write_gold
 from finetune.dataset.leaks import LeakCheck
 from harness.arguments import guarded
 from harness.errors import InputError
-from harness.outputs import atomic_write
 from harness.readers.text import shown
 from harness.sentences import split
 from skills.annotate.moves import load_framework
@@ -126,8 +126,7 @@ def make(papers: Sequence[Paper], gold: Sequence[Paper], plan: Plan, out: Path, 
             path.write_text(sheet((name, paper) for name, paper, _ in named), encoding="utf-8")
             sheets += 1
             key += [{"name": name, "control": known, **paper} for name, paper, known in named]
-    with atomic_write(out / "key.jsonl") as handle:
-        handle.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in key)
+    write_gold(key, out / "key.jsonl")
     letter = letters(moves)
     solved = (
         sheet([(f"E{n:02d}", paper)]) + f"=> {line_of(f'E{n:02d}', paper['moves'], letter)}\n"
@@ -196,10 +195,8 @@ def read(folder: Path, out: Path, moves: Sequence[str]) -> dict[str, Any]:
     """Write the labelled papers as gold rows; the agreement on controls and the share of papers that state each move."""
     rows = list(labelled(folder, moves))
     new = [(paper, found) for _, paper, found in rows if not paper["control"]]
-    with atomic_write(out) as handle:
-        for paper, found in new:
-            texts = {field: paper[field] for field in ("arxiv_id", "title", "abstract", "sentences")}
-            handle.write(json.dumps({**texts, "moves": found}, ensure_ascii=False) + "\n")
+    fields = ("arxiv_id", "title", "abstract", "sentences")
+    write_gold(({**{field: paper[field] for field in fields}, "moves": found} for paper, found in new), out)
     stated = {move: round(sum(bool(found[move]) for _, found in new) / max(1, len(new)), 2) for move in moves}
     return {"papers": len(new), "stated": stated, "agreement": agreement(row for row in rows if row[1]["control"])}
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,17 +67,10 @@ def run(args: argparse.Namespace) -> int:
     found, problems = report(args)
     import sys
 
-    from harness.console import json_line, prepare_streams
-    from harness.outputs import atomic_write
+    from finetune.evaluation.ask_report import tables
+    from finetune.evaluation.output import give
 
-    prepare_streams()
-    if args.out:
-        with atomic_write(args.out) as handle:
-            handle.write(json.dumps(found, ensure_ascii=False, indent=1) + "\n")
-    if args.json:
-        print(json_line(found))
-    else:
-        _show(found, rows=args.verbose)
+    give(found, lambda: tables(found, rows=args.verbose), out=args.out, as_json=args.json)
     for problem in problems:
         print(problem, file=sys.stderr)
     return Exit.FAILED if problems else Exit.DONE
@@ -255,14 +247,3 @@ def compared(models: Sequence[Mapping[str, Any]], *, rounds: int, seed: int) -> 
             }
         )
     return found
-
-
-def _show(found: Mapping[str, Any], *, rows: bool) -> None:
-    from finetune.evaluation.ask_report import tables
-    from harness.console import stdout_console, stdout_is_terminal
-
-    console = stdout_console()
-    if not stdout_is_terminal():
-        console.width = 200  # a program or a file reads it: no table is folded
-    for table in tables(found, rows=rows):
-        console.print(table, soft_wrap=False)

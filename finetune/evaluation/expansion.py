@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -98,17 +97,10 @@ def run(args: argparse.Namespace) -> int:
     if args.score_only is not None and args.score_only.suffix.lower() != ".jsonl":
         raise UsageError(f"{args.score_only}: expansions are read from .jsonl", "name such a file")
     found = report(args)
-    from harness.console import json_line, prepare_streams
-    from harness.outputs import atomic_write
+    from finetune.evaluation.expansion_report import tables
+    from finetune.evaluation.output import give
 
-    prepare_streams()
-    if args.out:
-        with atomic_write(args.out) as handle:
-            handle.write(json.dumps(found, ensure_ascii=False, indent=1) + "\n")
-    if args.json:
-        print(json_line(found))
-    else:
-        _show(found, rows=args.verbose)
+    give(found, lambda: tables(found, rows=args.verbose), out=args.out, as_json=args.json)
     return Exit.FAILED if any(model["all"]["failed"] for model in found["models"]) else Exit.DONE
 
 
@@ -226,14 +218,3 @@ def retrieval(sets: Sets, of: Mapping[Query, Any], answers: Answers, *, seed: in
             raise InputError(f"{answers.name}: has no expansion of a query of {collection.name}", "leave out --retrieval")
         found[collection.name] = measure(collection, lines, plan, seed=seed)
     return found
-
-
-def _show(found: Mapping[str, Any], *, rows: bool) -> None:
-    from finetune.evaluation.expansion_report import tables
-    from harness.console import stdout_console, stdout_is_terminal
-
-    console = stdout_console()
-    if not stdout_is_terminal():
-        console.width = 200  # a program or a file reads it: no table is folded
-    for table in tables(found, rows=rows):
-        console.print(table, soft_wrap=False)

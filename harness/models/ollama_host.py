@@ -21,60 +21,8 @@ def parse_host(text: str) -> str:
     server can use (0.0.0.0, ::) becomes the loopback of its family. Unlike the daemon, which warns and takes its
     default, a port that is none raises UsageError: a client must not talk to another daemon than the one named.
 
-    >>> parse_host("")
-    'http://127.0.0.1:11434'
-    >>> parse_host("1.2.3.4")
-    'http://1.2.3.4:11434'
-    >>> parse_host("1.2.3.4:56789")
-    'http://1.2.3.4:56789'
-    >>> parse_host(":56789")
-    'http://127.0.0.1:56789'
-    >>> parse_host("example.com")
-    'http://example.com:11434'
-    >>> parse_host("example.com:56789")
-    'http://example.com:56789'
-    >>> parse_host("example.com:")
-    'http://example.com:11434'
-    >>> parse_host("  'example.com' ")
-    'http://example.com:11434'
-    >>> parse_host('" 1.2.3.4 "')
-    'http://1.2.3.4:11434'
-    >>> parse_host("http://1.2.3.4")
-    'http://1.2.3.4:80'
-    >>> parse_host("HTTPS://1.2.3.4")
-    'https://1.2.3.4:443'
-    >>> parse_host("https://1.2.3.4:56789")
-    'https://1.2.3.4:56789'
-    >>> parse_host("http://")
-    'http://127.0.0.1:80'
-    >>> parse_host("ollama.com")
-    'https://ollama.com:443'
-    >>> parse_host("0.0.0.0")
-    'http://127.0.0.1:11434'
-    >>> parse_host("0.0.0.0:56789")
-    'http://127.0.0.1:56789'
-    >>> parse_host("https://0.0.0.0:56789")
-    'https://127.0.0.1:56789'
-    >>> parse_host("::")
-    'http://[::1]:11434'
-    >>> parse_host("[::]:56789")
-    'http://[::1]:56789'
-    >>> parse_host("::1")
-    'http://[::1]:11434'
-    >>> parse_host("[::1]")
-    'http://[::1]:11434'
-    >>> parse_host("[::1]:56789")
-    'http://[::1]:56789'
-    >>> parse_host("http://[0001:002:003:0004::1]")
-    'http://[1:2:3:4::1]:80'
-    >>> parse_host("https://[::1]:56789/path/")
-    'https://[::1]:56789/path'
-    >>> parse_host("example.com/")
-    'http://example.com:11434'
-    >>> parse_host("example.com/path")
-    'http://example.com:11434/path'
-    >>> parse_host("https://example.com/team/ollama/")
-    'https://example.com:443/team/ollama'
+    >>> parse_host("0.0.0.0:56789"), parse_host("http://1.2.3.4"), parse_host("[::1]")
+    ('http://127.0.0.1:56789', 'http://1.2.3.4:80', 'http://[::1]:11434')
     """
     value = text.strip().strip("\"'").strip()
     if value == "ollama.com":

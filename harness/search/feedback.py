@@ -68,10 +68,6 @@ class TermStore(Store, Protocol):
         """The stem of each word, as the index has it; "" for what is not one word to it."""
         ...
 
-    def frequencies(self, words: Sequence[str]) -> tuple[int, list[int]]:
-        """How many chunks of running text there are, and how many of them have each word (or another form of it)."""
-        ...
-
     def weighted(self, parts: Sequence[Part], ids: Sequence[int], scope: Scope) -> Ranked:
         """Some chunks by the weighted sum of their BM25 scores for several queries; those that none finds are left out."""
         ...

@@ -8,28 +8,31 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from harness.errors import InputError
 from skills.expand.choice import excluding
 from skills.expand.expansion import LONGEST, Line
 from skills.expand.prompt import Query
 
+if TYPE_CHECKING:
+    from harness.config import Settings
+
 CorpusLines = Callable[[Query], list[Line]]
 """The lex line of the corpus for a query; none where its type is not wanted, or the passages have nothing in common."""
 
 
 @contextmanager
-def open_corpus() -> Iterator[CorpusLines]:
-    """The user's index as a source of lines. Raises InputError where nothing is indexed."""
-    from harness.search.feedback import expansion_line
-    from harness.search.sqlite_store import SqliteStore, index_path
+def open_corpus(settings: Settings) -> Iterator[CorpusLines]:
+    """The user's index as a source of lines. Raises InputError where nothing is indexed, or its store knows no words."""
+    from harness.search.feedback import TermStore, expansion_line
+    from harness.search.stores import open_store
 
-    nothing = InputError("--corpus: nothing is indexed yet", 'index your papers first, for example "/index papers/"')
-    if not index_path().exists():
-        raise nothing
-    with SqliteStore(index_path()) as store:
+    with open_store(settings) as store:
+        if not isinstance(store, TermStore):
+            raise InputError("--corpus: this store does not know its words", "leave out the setting store")
         if not any(file.chunks for file in store.files().values()):
-            raise nothing
+            raise InputError("--corpus: nothing is indexed yet", 'index your papers first, for example "/index papers/"')
 
         def lines(query: Query) -> list[Line]:
             if "lex" not in query.types:

@@ -76,7 +76,7 @@ def expand(source: QuerySource, options: ExpandOptions, context: Context) -> tup
     from skills.expand.expander import make_expander, options_for
 
     with ExitStack() as stack:
-        corpus = stack.enter_context(open_corpus()) if options.corpus else None
+        corpus = stack.enter_context(open_corpus(context.settings)) if options.corpus else None
         model = context.open_model(TASK)
         expander = make_expander(model, options_for(options.seed), lines=options.lines)
         salt: list[Any] = [options.seed]
