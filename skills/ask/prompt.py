@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -129,8 +129,8 @@ def parse(text: str) -> Draft:
         raise ModelError(f"the model's answer is {error}", "take another model with --model") from None
     if not isinstance(data.get("answer"), list):
         raise ModelError("the model's answer is no JSON object with a list called answer", "take another with --model")
-    claims = [claim for item in data["answer"] if (claim := _claim(item))]
-    return Draft(_text(data.get("reasoning")), bool(data.get("answered", bool(claims))) and bool(claims), tuple(claims))
+    claims = tuple(claim for item in data["answer"] if (claim := _claim(item)))
+    return Draft(_text(data.get("reasoning")), bool(data.get("answered", bool(claims))) and bool(claims), claims)
 
 
 def parse_part(text: str) -> Draft | None:
@@ -158,6 +158,14 @@ def parse_part(text: str) -> Draft | None:
     except ValueError:
         said = ""
     return Draft(_text(said), True, tuple(claims))
+
+
+def each_once(claims: Iterable[Claim]) -> tuple[Claim, ...]:
+    """Sentences without those that say the same once more, as small models do; the first of each stays."""
+    first: dict[str, Claim] = {}
+    for claim in claims:
+        first.setdefault(claim.text, claim)
+    return tuple(first.values())
 
 
 def _claim(item: Any) -> Claim | None:

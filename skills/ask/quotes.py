@@ -108,7 +108,7 @@ def _joined(text: str, left: int, right: int) -> bool:
         return True
     before, after = text[left - 1 : left], text[right + 1 : right + 2]
     if one in ".,":  # 1|.5 seen from the right, and .|5
-        return other.isdigit() and (before.isdigit() or one == ".")
+        return other.isdecimal() and (before.isdigit() or one == ".")
     if other in ".,":
         return one.isdigit() and after.isdigit()
     return one in "-−–" and other.isdigit() and not before.isalnum()

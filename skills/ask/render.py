@@ -91,7 +91,7 @@ def _markdown(records: Sequence[Record], source: Questions) -> str:
     return "\n\n".join(f"## {escaped(record['question'])}\n\n{markdown_of(record)}" for record in records) + "\n"
 
 
-def _csv(records: Sequence[Record], source: Questions) -> str:
+def _csv(records: Sequence[Record], source: Questions, delimiter: str = ",") -> str:
     """The input's columns, then answer, sources and how it came about; names that are taken get ``ask_`` before them."""
     cells: Mapping[str, Callable[[Record], str]] = {
         "answer": lambda record: record["answer"],
@@ -103,7 +103,7 @@ def _csv(records: Sequence[Record], source: Questions) -> str:
         "error": lambda record: record.get("error") or "",
     }
     out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
+    writer = csv.writer(out, delimiter=delimiter, lineterminator="\n")
     writer.writerow([*source.fieldnames, *(f"ask_{name}" if name in source.fieldnames else name for name in cells)])
     for record, asked in zip(records, source.rows, strict=True):
         own = [asked.row.get(name, "") for name in source.fieldnames]
@@ -117,6 +117,7 @@ WRITERS: Mapping[str, Callable[[Sequence[Record], Questions], str]] = {
     ".json": lambda records, source: "[\n" + ",\n".join(map(json_line, records)) + "\n]\n",
     ".jsonl": lambda records, source: jsonl_of(records) + "\n",
     ".csv": _csv,
+    ".tsv": lambda records, source: _csv(records, source, "\t"),
 }
 
 

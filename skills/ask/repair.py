@@ -36,6 +36,6 @@ def better(first: Sequence[Checked], second: Sequence[Checked]) -> bool:
     """Whether a second answer is at least as good: it has sentences that hold, and no larger share of others."""
 
     def failing(checked: Sequence[Checked]) -> float:
-        return sum(not one.holds for one in checked) / len(checked) if checked else 1.0
+        return sum(one.fails for one in checked) / len(checked) if checked else 1.0
 
     return failing(second) <= failing(first)

@@ -58,6 +58,15 @@ _OPEN = re.compile(r"\b(?:whether|hypothes[ie][sz]\w*|aims?|aimed|purpose|object
 """A sentence that asserts nothing: an answer may well go against it."""
 _PREFIXES = ("in", "un", "im", "ir", "il", "non", "dis")
 _WORD = re.compile(r"[^\W_]+(?:['’]t\b)?")
+_PARTICLE = re.compile(r"^\s*(?:yes|no)\s*[,:;.–—-]\s*", re.IGNORECASE)
+"""``No: it fell`` answers the question; it negates nothing."""
+_DOWNWARD = frozenset(
+    "only few fewer little less least lower rarely seldom scarcely barely hardly rather instead except unless unlike"
+    " despite although though but however whereas while neither nor none nothing nobody should must".split()
+)
+"""Words beside which a negation more or less says nothing: what they turn is not seen here."""
+_PARTLY = frozenset("all every each many much just merely necessarily".split())
+"""``not all``: what follows is not denied."""
 
 
 def turned(claim: str, sentence: str, stemmer: Stemmer) -> str:
@@ -70,6 +79,7 @@ def turned(claim: str, sentence: str, stemmer: Stemmer) -> str:
     """
     if _OPEN.search(sentence):
         return ""
+    claim = _PARTICLE.sub("", claim)
     own, given = _words(claim), _words(sentence)
     if not own or not given or max(len(own), len(given)) > MOST_WORDS:
         return ""
@@ -83,6 +93,52 @@ def turned(claim: str, sentence: str, stemmer: Stemmer) -> str:
             if said := _turn(own[a:b], ours[a:b], given[c:d], theirs[c:d], stemmer):
                 return said
     return _swapped(claim, sentence, stemmer)
+
+
+def denied(claim: str, quote: str, stemmer: Stemmer) -> str:
+    """How a claim negates a word that its quote asserts, or the other way round, however else it is written; "" if not.
+
+    Only words that are always negated on one side and never on the other count, and only where no other word can have
+    turned the sentence.
+
+    >>> denied("Reaction times after screens differed.", "Reaction times did not differ.", Stemmer())
+    "drops 'not'"
+    >>> denied("Few patients differed.", "Most patients did not differ.", Stemmer())
+    ''
+    """
+    if _OPEN.search(quote):
+        return ""
+    ours, theirs = (_words(_PARTICLE.sub("", text)) for text in (claim, quote))
+    if _DOWNWARD & {*ours, *theirs} or _opposed(ours, theirs, stemmer):
+        return ""
+    for kind, one, other in (("drops", theirs, ours), ("adds", ours, theirs)):
+        if _negations(other, stemmer):
+            continue
+        asserted = {_stem(word, stemmer) for at, word in enumerate(other) if "without" not in other[max(0, at - 3) : at]}
+        for stem, (negator, count) in _negations(one, stemmer).items():
+            if stem in asserted and count == sum(_stem(word, stemmer) == stem for word in one):
+                return f"{kind} '{negator}'"
+    return ""
+
+
+def _opposed(ours: Sequence[str], theirs: Sequence[str], stemmer: Stemmer) -> bool:
+    """Whether a word of one has its opposite in the other: two turns may well make it right again."""
+    opposites = _lexicon(stemmer)[1]
+    there = {_stem(word, stemmer) for word in theirs}
+    return any(opposites.get(_stem(word, stemmer), set()) & there for word in ours)
+
+
+def _negations(words: Sequence[str], stemmer: Stemmer) -> dict[str, tuple[str, int]]:
+    """The stems that stand right behind a negator, adverbs left aside, with it and how often they do."""
+    found: dict[str, tuple[str, int]] = {}
+    for at, word in enumerate(words):
+        if word not in ("not", "never", "no") or _PARTLY & set(words[at + 1 : at + 2]):
+            continue
+        telling = [one for one in words[at + 1 : at + 4] if stemmer.stems(one) and not one.endswith("ly")]
+        if telling:
+            stem = _stem(telling[0], stemmer)
+            found[stem] = word, found.get(stem, (word, 0))[1] + 1
+    return found
 
 
 def _turn(own: Sequence[str], ours: Sequence[str], given: Sequence[str], theirs: Sequence[str], stemmer: Stemmer) -> str:

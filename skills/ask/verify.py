@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from skills.ask import equations, figures, quotes
+from skills.ask import equations, figures, quotes, silence
 from skills.ask.prompt import Claim, Draft
 from skills.ask.record import Citation, Passage
 from skills.ask.support import ALONE, SUPPORTED, UNSUPPORTED, Evidence, Place
-from skills.ask.turns import turned
+from skills.ask.turns import denied, turned
 
 Kind = Literal["number", "quote", "figure", "turn", "equation", "support"]
 """Of a problem: no such passage, words that it does not have, a number or name that the evidence does not have, the
@@ -57,6 +57,8 @@ class Checked:
     """The passages that it rests on, for that question."""
     notes: tuple[str, ...] = ()
     """What could not be checked."""
+    remark: bool = False
+    """It says that the passages do not say something, which no quote can show: it may stand beside an answer, not in it."""
 
     @property
     def wrong(self) -> bool:
@@ -66,7 +68,13 @@ class Checked:
     @property
     def holds(self) -> bool:
         """Whether it may stand in an answer as supported."""
-        return bool(self.citations) and not self.wrong and not any(one.kind == "support" for one in self.problems)
+        supported = not any(one.kind == "support" for one in self.problems)
+        return bool(self.citations) and supported and not self.wrong and not self.remark
+
+    @property
+    def fails(self) -> bool:
+        """Whether it is neither an answer nor a remark beside one."""
+        return not self.holds and (not self.remark or self.wrong)
 
 
 class Verifier:
@@ -91,20 +99,22 @@ class Verifier:
             cited = {citation.n for citation in citations}
         texts = [f"{self.passages[n].title}\n{self.passages[n].text}" for n in sorted(cited)]
         formulas = equations.check(claim.text, texts)
-        problems += self._contents(claim.text, texts, cited)
+        problems += self._contents(claim.text, texts, citations)
         problems += [Problem("equation", f"none of the evidence's equations is {one}") for one in formulas.mismatched]
-        if support < ALONE or not citations:
+        remark = silence.is_silence(claim.text) and (support < ALONE or not claim.citations or not citations)
+        if not remark and (support < ALONE or not citations):
             problems.append(Problem("support", "no passage says this"))
-        elif not claim.citations and support < SUPPORTED:
+        elif not remark and not claim.citations and support < SUPPORTED:
             problems.append(Problem("support", "it cites nothing"))
         return Checked(
             claim.text,
             tuple(citations),
             tuple(problems),
             support,
-            undecided=UNSUPPORTED < support < SUPPORTED,
+            undecided=UNSUPPORTED < support < SUPPORTED and not remark,
             evidence=self._around(citations),
             notes=_remarks(formulas),
+            remark=remark,
         )
 
     def _citations(self, claim: Claim) -> tuple[list[Citation], list[Problem]]:
@@ -130,14 +140,14 @@ class Verifier:
         place = best[1]
         return kept or [Citation(place.n, self.passages[place.n].file, place.page, place.text)]
 
-    def _contents(self, text: str, texts: Sequence[str], cited: set[int]) -> list[Problem]:
+    def _contents(self, text: str, texts: Sequence[str], citations: Sequence[Citation]) -> list[Problem]:
         """Numbers, names and negations that are not those of the evidence."""
-        problems = []
-        bare = equations.without(text)
+        problems, cited = [], {citation.n for citation in citations}
+        bare = silence.without(equations.without(text))
         if lacking := figures.missing(bare, texts) or self._misplaced(bare, cited):
             where = f"passage {' and '.join(map(str, sorted(cited)))} does" if len(cited) == 1 else "the cited passages do"
             problems.append(Problem("figure", f"{where} not have {', '.join(lacking)}"))
-        if turn := self._turn(text, cited):
+        if turn := self._turn(text, cited) or self._denial(text, citations):
             problems.append(Problem("turn", f"against the sentence it follows, it {turn}"))
         return problems
 
@@ -168,6 +178,14 @@ class Verifier:
                 if not said:
                     return ""
         return said
+
+    def _denial(self, text: str, citations: Sequence[Citation]) -> str:
+        """How the sentence denies the quote that it is most like: most of one stands in the other."""
+        share, stems = self.evidence.share, self.evidence.stemmer.stems
+        own = stems(text)
+        alike = [(max(share(text, stems(one.quote)), share(one.quote, own)), one.quote) for one in citations]
+        most, quote = max(alike, key=lambda pair: pair[0], default=(0.0, ""))
+        return denied(text, quote, self.evidence.stemmer) if most >= SUPPORTED else ""
 
     def _support(self, claim: Claim, citations: Sequence[Citation], best: tuple[float, Place] | None) -> float:
         """By the words of the cited passages, or of the best sentence where none is cited."""
