@@ -19,12 +19,15 @@ from itertools import islice
 from pathlib import Path
 
 from common import DATA, need, read_jsonl
+from rich.console import Console
 
 from harness.search import evaluate
 from harness.search.documents import Block, Document
+from harness.search.embedders import embed_new
 from harness.search.search import Plan, search
 from harness.search.sqlite_store import SqliteStore
 from harness.search.store import IndexedFile, Stamp
+from harness.search.vectors import Embedder
 from skills.ask.abstain import BACKGROUND, Verdict, judge
 from skills.ask.passages import Evidence, passages_of, read
 from skills.ask.terms import Stemmer, Terms, terms_of
@@ -191,18 +194,22 @@ class Case:
     verdict: Verdict
 
 
-def judged(whole: Set, folder: Path, *, abstracts: bool = True, passages: int = BACKGROUND) -> Iterator[Case]:
+def judged(
+    whole: Set, folder: Path, *, abstracts: bool = True, passages: int = BACKGROUND, embedder: Embedder | None = None
+) -> Iterator[Case]:
     """The cases of a set: each question as it is, and where it has gold, once more without its papers."""
     stemmer = Stemmer()
     path = folder / f"{zlib.crc32(repr((whole, abstracts)).encode())}.db"
     with SqliteStore(path) as store:
         put(store, whole.papers, abstracts=abstracts)
+        if embedder is not None:
+            embed_new(store, embedder, Console(stderr=True))
         chunks: dict[str, list[frozenset[str]]] = {}
         for chunk in store.chunks_of_file(CORPUS):
             chunks.setdefault(chunk.place, []).append(frozenset(stemmer.stems(f"{chunk.header} {chunk.text}")))
         for question in whole.questions:
             gone = [stems for paper in question.remove for stems in chunks.get(paper, [])]
-            hits = search(store, question.text, plan=Plan(limit=passages + len(gone))).hits
+            hits = search(store, question.text, embedder=embedder, plan=Plan(limit=passages + len(gone))).hits
             for answerable in (True, False) if question.gold else (False,):
                 left = hits if answerable else [hit for hit in hits if hit.chunk.place not in question.remove]
                 evidence = read(passages_of(left[:passages]), stemmer)

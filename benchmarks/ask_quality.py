@@ -1,6 +1,9 @@
 """How well /ask answers without a chat model: whether it knows when to, and whether what it cites is evidence.
 
-    python benchmarks/ask_quality.py [--limit N] [--json scores.json]
+    python benchmarks/ask_quality.py [--sets scifact pubmedqa] [--embed minilm-f16.gguf] [--limit N] [--json scores.json]
+
+With ``--embed`` the passages are found by meaning, too (a model of Ollama or a .gguf file; ``minilm.py`` makes one). The
+verdict's weights and threshold stay those that were fitted without. The small libraries are left out then.
 
 Abstention. Each answerable question is asked twice: over the whole corpus, and without the papers that answer it; QASA's
 questions are not answered by their own papers. F1 is that of abstaining; "always" abstains from everything. SciFact's
@@ -30,6 +33,7 @@ from typing import Any
 import numpy as np
 from ask_cases import Case, Paper, Question, Set, classic, judged, near, off_topic, pubmedqa, qasa, scifact
 from common import report
+from kept_vectors import open_kept
 
 from harness.search.evaluate import interval
 from skills.ask.extract import extractive_answer
@@ -38,6 +42,15 @@ from skills.ask.passages import Evidence
 
 NEAR = 25
 """Papers of a small library on the subject of a question."""
+KNOWN: dict[str, Callable[[], Set]] = {"scifact": lambda: scifact("validation"), "pubmedqa": lambda: pubmedqa(1)}
+"""The sets that say what is evidence."""
+OTHERS: dict[str, Callable[[], Set]] = {
+    "qasa": lambda: qasa(own_sentences=False),
+    "qasa-own": lambda: qasa(own_sentences=True),
+    "cranfield": lambda: classic("cranfield"),
+    "cisi": lambda: classic("cisi"),
+    "off-topic": off_topic,
+}
 Cited = tuple[int, str]
 """Number of the passage, text of the sentence."""
 
@@ -122,35 +135,39 @@ def citations(whole: Set, cases: Sequence[Case], seed: int) -> tuple[list[list[A
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sets", nargs="+", choices=[*KNOWN, *OTHERS], default=[*KNOWN, *OTHERS])
+    parser.add_argument("--embed", metavar="NAME", help="an embedding model of Ollama, or a .gguf file")
     parser.add_argument("--limit", type=int, default=0, help="the first N questions of each set only")
     parser.add_argument("--seed", type=int, default=0, help="of the random sentences (default 0)")
     parser.add_argument("--json", type=Path, help="write the scores")
     args = parser.parse_args()
 
-    known = [scifact("validation"), pubmedqa(1)]
-    sets = [*known, qasa(own_sentences=False), qasa(own_sentences=True)]
-    sets += [classic("cranfield"), classic("cisi"), off_topic()]
+    embedder = open_kept(args.embed) if args.embed else None
     rows, cited = list[list[Any]](), list[list[Any]]()
     result: dict[str, Any] = {"abstention": {}, "citations": {}}
     everything: list[Case] = []
-    for whole in sets:
+    asked = [name for name in args.sets if name in (*KNOWN, "qasa")]
+    for name in args.sets:
+        whole = {**KNOWN, **OTHERS}[name]()
         some = replace(whole, questions=whole.questions[: args.limit or None])
         with tempfile.TemporaryDirectory() as folder:
-            cases = list(judged(some, Path(folder)))
+            cases = list(judged(some, Path(folder), embedder=embedder))
         row, result["abstention"][whole.name] = abstention(some, cases)
         rows.append(row)
-        if whole in known:
+        if name in KNOWN and embedder is None:
             small = replace(some, name=f"{whole.name}, {NEAR} near")
             row, result["abstention"][small.name] = abstention(small, on_their_subject(some))
             rows.append(row)
-        if whole in known or whole.name == "qasa":
+        if name in asked:
             everything += cases
-        if whole in known:
+        if name in KNOWN:
             more, result["citations"][whole.name] = citations(some, cases, args.seed)
             cited += more
-    row, result["abstention"]["all of the asked"] = abstention(Set("scifact, pubmedqa, qasa", (), ()), everything)
+    if asked:
+        row, result["abstention"]["all of the asked"] = abstention(Set(", ".join(asked), (), ()), everything)
+        rows.append(row)
     header = ["set", "cases", "F1", "always", "F1 answering", "abstained of unanswerable", "answered of answerable", "AUC"]
-    report("ask: abstention without a chat model", header, [*rows, row], result["abstention"])
+    report("ask: abstention without a chat model", header, rows, result["abstention"])
     header = ["set", "system", "first is gold", "all are gold", "first, where answered", "questions"]
     report("ask: extractive citations", header, cited, result["citations"])
     if args.json:

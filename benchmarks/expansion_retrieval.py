@@ -1,12 +1,15 @@
 """Whether query expansion helps to find papers: BM25 alone against all that this project can add to it.
 
-    python benchmarks/expansion_retrieval.py [--model qmd-expand:mini] [--sets cisi] [--choose] [--json s.json]
+    python benchmarks/expansion_retrieval.py [--model qmd-expand:mini] [--sets cisi] [--embed F.gguf] [--choose]
 
 Systems, all over the same store: RM3 with the settings that Anserini made usual; the fixed template, which knows nothing;
 terms of the corpus (harness/search/feedback.py) in the question, or as a lex line of an expansion; and for each ``--model``
 (any that finetune/eval.py expand takes: registry name, Ollama tag, GGUF, folder, .jsonl of expansions) its lines alone and
 together with terms of the corpus. "used on" is the share of queries on which the ranking was made with the expansion at
 all (lines are left out where BM25 is sure); "where used" is the difference on those.
+
+With ``--embed`` (a model of Ollama or a .gguf file; ``minilm.py`` makes one) all is fused with vectors, vec and hyde lines
+take part, and what the others are compared with is BM25 fused with vectors.
 
 "scifact" is the 300 queries of BEIR's test set; "scifact, train claims" are the claims of its training set, which nothing
 here was chosen on. ``--choose`` repeats the choice of the feedback's settings honestly: for each set, those that are best
@@ -28,6 +31,7 @@ from typing import Any
 
 import numpy as np
 from common import DATA, need, report
+from kept_vectors import open_kept
 from relevance_feedback import Feedback as Rm3
 
 from finetune.evaluation.counts import Estimate, verdict
@@ -38,10 +42,12 @@ from finetune.rewards.adversaries import Gold, wordy_template
 from harness.config import home, load_settings
 from harness.console import stderr_console
 from harness.search import evaluate
+from harness.search.embedders import embed_new
 from harness.search.evaluate import Collection, Floats, Rank
 from harness.search.feedback import Feedback, expansion_line
 from harness.search.search import Line, Plan, parse_line, search
 from harness.search.sqlite_store import SqliteStore
+from harness.search.vectors import Embedder
 from skills.expand.expansion import LONGEST
 
 SETS = ("scifact", "cranfield", "cisi")
@@ -54,17 +60,23 @@ Lines = Mapping[str, Sequence[Line]]
 
 
 class System:
-    """Our search with some lines and settings; it notes on which queries its ranking is another than BM25's own."""
+    """Our search with some lines and settings; it notes on which queries more than the question made its ranking."""
 
-    def __init__(self, store: SqliteStore, lines: Lines | None = None, feedback: Feedback | None = None) -> None:
-        self._store, self._lines = store, lines or {}
+    def __init__(
+        self,
+        store: SqliteStore,
+        lines: Lines | None = None,
+        feedback: Feedback | None = None,
+        embedder: Embedder | None = None,
+    ) -> None:
+        self._store, self._lines, self._embedder = store, lines or {}, embedder
         self._plan = Plan(limit=DEPTH, depth=DEPTH, feedback=feedback)
         self.used: list[bool] = []
         self.seconds: list[float] = []
 
     def __call__(self, text: str) -> list[str]:
         started = time.process_time()
-        found = search(self._store, text, lines=self._lines.get(text, ()), plan=self._plan)
+        found = search(self._store, text, lines=self._lines.get(text, ()), embedder=self._embedder, plan=self._plan)
         self.seconds.append(time.process_time() - started)
         self.used.append(any(step.type != "original" for hit in found.hits for step in hit.steps))
         return [hit.chunk.paper for hit in found.hits]
@@ -109,23 +121,35 @@ def lines_by(model: str, texts: Sequence[str]) -> Lines:
     return {text: lines_for_search(of[query].lines) for text, query in queries.items()}
 
 
-def systems(store: SqliteStore, index: Path, models: Sequence[str], texts: Sequence[str]) -> Iterator[tuple[str, Rank]]:
-    """BM25 first, then the others."""
+def systems(
+    store: SqliteStore, index: Path, models: Sequence[str], texts: Sequence[str], embedder: Embedder | None
+) -> Iterator[tuple[str, Rank]]:
+    """What the others are compared with first: BM25, with an embedder fused with vectors."""
+
+    def ours(lines: Lines | None = None, feedback: Feedback | None = None) -> System:
+        return System(store, lines, feedback, embedder)
+
+    if embedder is not None:
+        yield "BM25 + vectors", ours()
     yield "BM25", evaluate.lexical(store, DEPTH)
-    yield "RM3", Rm3(index).rm3
-    yield "fixed template", System(store, {text: template(text) for text in texts})
-    yield "corpus terms", System(store, feedback=Feedback())
-    yield "corpus line", System(store, {text: corpus_line(store, text) for text in texts})
+    if embedder is None:
+        yield "RM3", Rm3(index).rm3
+    yield "fixed template", ours({text: template(text) for text in texts})
+    yield "corpus terms", ours(feedback=Feedback())
+    if embedder is None:
+        yield "corpus line", ours({text: corpus_line(store, text) for text in texts})
     for model in models:
         lines = lines_by(model, texts)
-        yield model, System(store, lines)
-        yield f"{model} + corpus terms", System(store, lines, Feedback())
+        yield model, ours(lines)
+        yield f"{model} + corpus terms", ours(lines, Feedback())
 
 
-def on(collection: Collection, store: SqliteStore, index: Path, models: Sequence[str]) -> Iterator[dict[str, Any]]:
+def on(
+    collection: Collection, store: SqliteStore, index: Path, models: Sequence[str], embedder: Embedder | None
+) -> Iterator[dict[str, Any]]:
     """The figures of each system on one collection."""
     base: dict[str, Floats] = {}
-    for name, rank in systems(store, index, models, texts_of(collection)):
+    for name, rank in systems(store, index, models, texts_of(collection), embedder):
         scores = evaluate.measure(rank, collection)
         base = base or scores
         own = isinstance(rank, System)
@@ -177,11 +201,14 @@ def _shown(bounds: Sequence[float] | None, form: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", action="append", default=[], metavar="REF", help="whose lines are tried; repeatable")
+    parser.add_argument("--embed", metavar="NAME", help="an embedding model of Ollama, or a .gguf file")
     parser.add_argument("--sets", nargs="+", choices=SETS, default=SETS)
     parser.add_argument("--choose", action="store_true", help="choose the settings of feedback on the other sets")
     parser.add_argument("--json", type=Path, help="write the figures")
     args = parser.parse_args()
 
+    embedder = open_kept(args.embed) if args.embed else None
+    base = "BM25 + vectors" if embedder is not None else "BM25"
     table: list[list[str]] = []
     result: dict[str, Any] = {}
     gains: dict[str, Sequence[Floats]] = {}
@@ -189,8 +216,10 @@ def main() -> None:
         labelled = collections(name)
         with tempfile.TemporaryDirectory() as folder, SqliteStore(Path(folder) / "index.db") as store:
             evaluate.put(store, next(iter(labelled.values())))
+            if embedder is not None:
+                embed_new(store, embedder, stderr_console())
             for label, collection in labelled.items():
-                result[label] = list(on(collection, store, Path(folder) / "index.db", args.model))
+                result[label] = list(on(collection, store, Path(folder) / "index.db", args.model, embedder))
             if args.choose:
                 gains[name] = grid_gains(labelled[name], store)
         for label in labelled:
@@ -199,7 +228,7 @@ def main() -> None:
                 cells = [_shown(row[metric], ".3f") for metric in METRICS]
                 against = [_shown(row.get(key), "+.3f") for key in ("against", "where_used")]
                 table.append([label, row["system"], *cells, against[0], row.get("verdict", ""), used, against[1]])
-    header = ["set", "system", *METRICS, "nDCG@10 against BM25", "", "used on", "where used"]
+    header = ["set", "system", *METRICS, f"nDCG@10 against {base}", "", "used on", "where used"]
     report("query expansion and retrieval", header, table, {"sets": result})
     if len(gains) > 2:
         chosen = chosen_elsewhere(gains)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -143,6 +145,26 @@ def test_compacting_keeps_what_is_in_use(tmp_path: Path) -> None:
         assert matrix.stat().st_size == 3 * 64 * 4
         near = store.dense(embedder(), embedder().query(TEXTS[2]), 1, Scope())
         assert store.chunks([near[0][0]])[0].text == TEXTS[2]
+
+
+def test_vectors_are_found_while_another_thread_uses_the_words(tmp_path: Path) -> None:
+    with SqliteStore(tmp_path / "i.db") as store:
+        put(store, "/p", *TEXTS)
+        embed(store, embedder())
+        vector = embedder().query(TEXTS[1])
+        alone = store.dense(embedder(), vector, 3, Scope())
+        beside = []
+
+        def documents() -> Iterator[Document]:
+            with ThreadPoolExecutor(1) as pool:  # while this is walked, the store's own connection is taken
+                beside.append(pool.submit(store.dense, embedder(), vector, 3, Scope()).result(timeout=20))
+            yield from ()
+
+        store.put(IndexedFile("/q", Stamp(1, 1, "1"), "q"), documents())
+        assert beside == [alone]
+        assert store.chunks([alone[0][0]])[0].text == TEXTS[1]
+        store.remove(["/p"])
+        assert store.dense(embedder(), vector, 3, Scope()) == []
 
 
 def test_rows_of_a_writer_that_died_are_overwritten(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from harness.search.chunks import chunks_of
 from harness.search.documents import Document
 from harness.search.sqlite_lexical import Counts, matches
 from harness.search.sqlite_terms import TOKENIZER, Stemmer
-from harness.search.sqlite_vectors import VECTOR_SCHEMA, SqliteVectors, nearest
+from harness.search.sqlite_vectors import VECTOR_SCHEMA, SqliteVectors, VectorReader, nearest
 from harness.search.store import IndexedFile, Ranked, Scope, Stamp, StoredChunk
 
 if TYPE_CHECKING:
@@ -77,6 +77,7 @@ class SqliteStore:
         self._lock = threading.RLock()
         self._connection = open_database(path, schema=_SCHEMA, version=VERSION)
         self._vectors = SqliteVectors(self._connection, path.parent, dtype)
+        self._reader = VectorReader(open_database(path, schema=_SCHEMA, version=VERSION), path.parent)
         self._stemmer = Stemmer()
         self._counts = {name: Counts(partial(self._count, name)) for name in ("body", "bibliography")}
 
@@ -197,9 +198,9 @@ class SqliteStore:
 
     def dense(self, embedder: Embedder, vector: Matrix, limit: int, scope: Scope) -> Ranked:
         """As in ``Store``."""
-        with self._lock, reporting(self.path):
-            loaded = self._vectors.load(embedder, *_chunks_within(scope))
-        return nearest(loaded, embedder, vector, limit) if loaded else []  # other threads search meanwhile
+        with reporting(self.path):
+            loaded = self._reader.load(embedder, *_chunks_within(scope))
+        return nearest(loaded, embedder, vector, limit) if loaded else []
 
     def accepted(self, ids: Sequence[int], query: LexicalQuery) -> set[int]:
         """As in ``Store``."""
@@ -261,13 +262,14 @@ class SqliteStore:
 
     def compact(self) -> None:
         """Give back the space of vectors whose content is gone, where that is more than half of a matrix."""
-        with self._lock, reporting(self.path):
+        with self._lock, self._reader.forgetting(), reporting(self.path):
             self._vectors.compact()
 
     def close(self) -> None:
         """Close the file; closing twice is fine."""
         with self._lock:
             self._stemmer.close()
+            self._reader.close()
             self._connection.close()
 
     def _select(self, sql: str, values: Sequence[str | float] = ()) -> list[Any]:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
-from contextlib import suppress
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -54,6 +55,60 @@ class Loaded:
     chunks: NDArray[np.int64]
 
 
+class VectorReader:
+    """The vectors of a database for search. Safe from several threads.
+
+    It has a connection of its own: on a shared one, SQLite would have it wait until a search by words has ended.
+    """
+
+    def __init__(self, connection: Connection, folder: Path) -> None:
+        self._connection = connection
+        self._folder = folder
+        self._lock = threading.Lock()
+        self._loaded: Loaded | None = None
+
+    def load(self, embedder: Embedder, where: str, values: Sequence[str]) -> Loaded | None:
+        """The vectors of the chunks under a condition, of which a search goes on without the database; None for none.
+
+        Read anew only when the database has changed or another scope is asked for.
+        """
+        with self._lock:
+            version = self._connection.execute("PRAGMA data_version").fetchone()[0]
+            state = (version, embedder.name, embedder.passage_prefix, where, *values)
+            if self._loaded is None or self._loaded.state != state:
+                self._loaded = self._read(state, embedder, where, values)
+            return self._loaded
+
+    def _read(self, state: tuple[object, ...], embedder: Embedder, where: str, values: Sequence[str]) -> Loaded | None:
+        self._connection.execute("BEGIN")  # model and rows must be of one state
+        try:
+            model = _model(self._connection, self._folder, embedder)
+            if model is None:
+                return None
+            pairs = self._connection.execute(
+                "SELECT v.row, c.id FROM chunks c CROSS JOIN vectors v ON v.hash = c.hash AND v.model = ?"
+                f" JOIN documents d ON d.id = c.document JOIN files f ON f.id = d.file WHERE {where} ORDER BY c.id",
+                (model.id, *values),
+            ).fetchall()
+            places = np.array(pairs, dtype=np.int64).reshape(-1, 2)
+            return Loaded(state, model.file.rows(model.rows), places[:, 0], places[:, 1])
+        finally:
+            self._connection.execute("COMMIT")
+
+    @contextmanager
+    def forgetting(self) -> Iterator[None]:
+        """Let go of the matrix, and load none inside the block: its file may go."""
+        with self._lock:
+            self._loaded = None
+            yield
+
+    def close(self) -> None:
+        """Close the connection; closing twice is fine."""
+        with self._lock:
+            self._loaded = None
+            self._connection.close()
+
+
 class SqliteVectors:
     """Vectors of the chunks in a database; the caller locks and, for ``add``, holds a transaction."""
 
@@ -61,7 +116,6 @@ class SqliteVectors:
         self._connection = connection
         self._folder = folder
         self._dtype: DType = dtype
-        self._loaded: Loaded | None = None
 
     def missing(self, embedder: Embedder) -> int:
         """How much content has no vector."""
@@ -87,32 +141,6 @@ class SqliteVectors:
             [(model.id, digest, model.rows + offset) for offset, digest in enumerate(hashes)],
         )
         self._connection.execute("UPDATE models SET rows = ? WHERE id = ?", (model.rows + len(hashes), model.id))
-        self._loaded = None
-
-    def load(self, embedder: Embedder, where: str, values: Sequence[str]) -> Loaded | None:
-        """The vectors of the chunks under a condition, of which a search goes on without the database; None for none.
-
-        Read anew only when the database has changed or another scope is asked for.
-        """
-        version = self._connection.execute("PRAGMA data_version").fetchone()[0], self._connection.total_changes
-        state = (*version, embedder.name, embedder.passage_prefix, where, *values)
-        if self._loaded is not None and self._loaded.state == state:
-            return self._loaded
-        self._connection.execute("BEGIN")  # model and rows must be of one state
-        try:
-            model = self._model(embedder)
-            if model is None:
-                return None
-            pairs = self._connection.execute(
-                "SELECT v.row, c.id FROM chunks c CROSS JOIN vectors v ON v.hash = c.hash AND v.model = ?"
-                f" JOIN documents d ON d.id = c.document JOIN files f ON f.id = d.file WHERE {where} ORDER BY c.id",
-                (model.id, *values),
-            ).fetchall()
-            places = np.array(pairs, dtype=np.int64).reshape(-1, 2)
-            self._loaded = Loaded(state, model.file.rows(model.rows), places[:, 0], places[:, 1])
-        finally:
-            self._connection.execute("COMMIT")
-        return self._loaded
 
     def compact(self) -> None:
         """Copy what is in use of each matrix to a new file, where that is less than half of it."""
@@ -139,19 +167,11 @@ class SqliteVectors:
             self._connection.execute(
                 "UPDATE models SET file = ?, rows = ? WHERE id = ?", (file.path.name, len(kept), model.id)
             )
-        self._loaded = None
         with suppress(OSError):  # Windows keeps a file that a reader has mapped; it is named nowhere any more
             model.file.path.unlink()
 
     def _model(self, embedder: Embedder) -> _Model | None:
-        row: Any = self._connection.execute(
-            "SELECT id, dimensions, dtype, file, rows FROM models WHERE name = ? AND prefix = ?",
-            (embedder.name, embedder.passage_prefix),
-        ).fetchone()
-        if row is None:
-            return None
-        number, dimensions, dtype, file, rows = row
-        return _Model(number, MatrixFile(self._folder / file, dimensions, cast(DType, dtype)), rows)
+        return _model(self._connection, self._folder, embedder)
 
     def _new_model(self, embedder: Embedder, dimensions: int) -> _Model:
         file = MatrixFile(self._new_path(), dimensions, self._dtype)
@@ -167,6 +187,17 @@ class SqliteVectors:
     def _check_width(self, embedder: Embedder, model: _Model, width: int) -> None:
         if width != model.file.dimensions:
             raise _wrong_width(embedder, model.file.dimensions, width)
+
+
+def _model(connection: Connection, folder: Path, embedder: Embedder) -> _Model | None:
+    row: Any = connection.execute(
+        "SELECT id, dimensions, dtype, file, rows FROM models WHERE name = ? AND prefix = ?",
+        (embedder.name, embedder.passage_prefix),
+    ).fetchone()
+    if row is None:
+        return None
+    number, dimensions, dtype, file, rows = row
+    return _Model(number, MatrixFile(folder / file, dimensions, cast(DType, dtype)), rows)
 
 
 def nearest(loaded: Loaded, embedder: Embedder, vector: Matrix, limit: int) -> list[tuple[int, float]]:
