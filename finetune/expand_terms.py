@@ -4,7 +4,8 @@
 
 Terms are phrases of two or three words that stand together more often than by chance, and rarer single words. A term goes
 with a word by normalised pointwise mutual information of standing in one abstract (Bouma 2009). The table holds words and
-counts, no text of the corpus.
+counts, no text of the corpus. It also lists which words there are at all, those of the training rows (``--rows``) among
+them: a small model now and then writes some that there are not.
 """
 
 from __future__ import annotations
@@ -19,14 +20,17 @@ from typing import Any
 
 from finetune.dataset.abstracts import read_jsonl
 from finetune.dataset.expansion_abstracts import SCAFFOLD, Paper, papers_of, phrases
+from finetune.dataset.expansion_schema import Example, load_examples
 from finetune.rewards.words import FUNCTION_WORDS
 from harness.arguments import Parser, guarded
 from harness.errors import InputError
 from harness.outputs import atomic_write
-from skills.expand.words import content_words, singular
+from skills.expand.words import content_words, singular, words
 
 LEAST_TERM, LEAST_KEY = 12, 4
 """Papers that must have a term, and a word."""
+LEAST_WORD = 3
+"""Papers that must have a word for it to be one; in fewer many are misprints."""
 COMMON_TERM, COMMON_KEY = 0.01, 0.05
 """Shares of the papers: a single word in more is no term, a word in more goes with everything."""
 FEW = 50
@@ -118,15 +122,31 @@ def compact(table: dict[str, Any]) -> dict[str, Any]:
     return {"terms": [table["terms"][old] for old in used], "keys": keys}
 
 
+def known_words(papers: Iterable[Paper], rows: Iterable[Example]) -> list[str]:
+    """What the words of papers and of training rows are, singular, in alphabetical order."""
+    in_papers = Counter(word for paper in papers for word in _alphabetic(" ".join((paper.title, *paper.sentences))))
+    in_rows = {
+        word for row in rows for text in (row.query, *(text for _, text in row.output)) for word in _alphabetic(text)
+    }
+    return sorted(in_rows | {word for word, count in in_papers.items() if count >= LEAST_WORD})
+
+
+def _alphabetic(text: str) -> set[str]:
+    return {singular(word) for word in words(text) if word.isalpha()}
+
+
 @guarded
 def main(argv: Sequence[str] | None = None) -> int:
     """Do what the command line says."""
     parser = Parser(prog="python -m finetune.expand_terms", description=__doc__)
     parser.add_argument("abstracts", type=Path, help="JSONL (.gz) with title and abstract")
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="FILE", help="the table (.json.gz)")
+    parser.add_argument("--rows", type=Path, action="append", default=[], metavar="FILE", help="JSONL of training rows")
     parser.add_argument("--papers", type=int, default=100000, help="abstracts that are read (default 100000)")
     args = parser.parse_args(argv)
-    table = compact(count(papers_of(read_jsonl(args.abstracts), args.papers)))
+    papers = list(papers_of(read_jsonl(args.abstracts), args.papers))
+    rows = load_examples(args.rows) if args.rows else []
+    table = compact(count(papers)) | {"words": known_words(papers, rows)}
     text = json.dumps(table, separators=(",", ":"), sort_keys=True)
     with atomic_write(args.out, binary=True) as handle:
         handle.write(gzip.compress(text.encode(), 9, mtime=0))

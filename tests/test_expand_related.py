@@ -33,7 +33,8 @@ TABLE = Related(
 def test_terms_that_go_with_several_words_come_first() -> None:
     assert TABLE.of("tidal turbines", 3) == ["sand load", "blade erosion", "flow channel"]
     assert "methane" not in TABLE.of("tidal turbines", 9)  # goes with one word of two
-    assert TABLE.of("tidal zebras", 1) == ["methane"]  # the only word that is known
+    assert TABLE.of("tidal", 1) == ["methane"]  # the only word
+    assert TABLE.of("tidal zebras", 1) == []  # what goes with one of them may be about anything
     assert TABLE.of("zebra", 3) == []
 
 
@@ -67,10 +68,14 @@ def abstracts(tmp_path: Path) -> Path:
 
 def test_the_table_is_counted_and_read_back(abstracts: Path, tmp_path: Path) -> None:
     out, again = tmp_path / "t.json.gz", tmp_path / "u.json.gz"
-    assert expand_terms.main([str(abstracts), "-o", str(out)]) == 0
-    assert expand_terms.main([str(abstracts), "-o", str(again)]) == 0
+    row = {"query": "raku", "output": [["lex", "raku sintroxes"], ["vec", "how is raku"]]}
+    rows = write_lines(tmp_path / "r.jsonl", [row])
+    command = [str(abstracts), "--rows", str(rows), "-o"]
+    assert expand_terms.main([*command, str(out)]) == 0
+    assert expand_terms.main([*command, str(again)]) == 0
     assert out.read_bytes() == again.read_bytes()
     table = read(out)
+    assert {"peat", "bog", "sintroxe"} <= table.words  # of several papers, or of a training row; singular
     found = table.of("peat bog", 6)
     assert {"carbon store", "drain blocking"} & set(found)
     assert not {"brood", "lactic"} & set(" ".join(found).split())

@@ -227,7 +227,7 @@ def test_a_hostile_query_stays_in_its_turn(run: Run, daemon: Daemon) -> None:
         ("/expand " + "auth " * 2000, 1, "characters, at most 2,000 are taken"),
         ("/expand auth --seed x", 2, "--seed x: not a number"),
         ("/expand missing.csv", 1, "there is no file 'missing.csv'"),
-        ("/expand auth save to out.html", 2, "cannot write .html; use one of .csv .json .jsonl .txt"),
+        ("/expand auth save to out.html", 2, "cannot write .html; use one of .csv .json .jsonl .tsv .txt"),
     ],
 )
 def test_wrong_input_is_one_line(
@@ -349,7 +349,9 @@ def test_a_table_without_a_column_of_queries(run: Run) -> None:
     Path("q.csv").write_text("a,b\n1,2\n", encoding="utf-8")
     status, _, err = run("/expand q.csv")
     assert status == 1
-    assert "q.csv: no column is called query (columns: a, b); say which one holds the queries with --column NAME" in err
+    assert (
+        "q.csv: no column is called query (columns: a, b); say which one holds the queries with --column query=NAME" in err
+    )
 
 
 def test_a_file_that_is_there_is_not_replaced(run: Run, daemon: Daemon) -> None:

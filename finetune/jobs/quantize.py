@@ -1149,12 +1149,13 @@ WIDTH = {"F32": 4, "F16": 2, "BF16": 2}
 """The stored types that hold plain weights, in bytes an element."""
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """An object from a JSON file; InputError names the file where that is not what it holds."""
+def read_json(path: Path, remedy: str = "give a folder written by save_pretrained") -> dict[str, Any]:
+    """An object from a JSON file; InputError names the file where that is not what it holds, and where it is missing the
+    ``remedy``."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise InputError(f"{path}: missing", "give a folder written by save_pretrained") from None
+        raise InputError(f"{path}: missing", remedy) from None
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise InputError(f"{path}: cannot be read as JSON ({error})", "write the folder again") from None
     if not isinstance(value, dict):
@@ -1476,7 +1477,7 @@ def _of_pattern(patterns: Mapping[str, Any], module: str, default: Any) -> Any:
 def read_adapter(folder: Path) -> Adapter:
     """Read ``adapter_config.json`` and the header of ``adapter_model.safetensors``. Raises InputError."""
     where = folder / "adapter_config.json"
-    config = read_json(where)
+    config = read_json(where, "name the output folder of finetune/train.py, or an adapter")
     if config.get("peft_type") != "LORA":
         raise InputError(f"{where}: {config.get('peft_type')} cannot be merged", "train a LoRA adapter")
     odd = [key for key, value in config.items() if value and key not in _TRAINING_ONLY | _MERGED]
@@ -1960,6 +1961,8 @@ from harness.errors import InputError, Offline
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _HEX = re.compile(r"[0-9a-f]{64}")
+FETCHED = ["*.json", "*.safetensors", "*.txt", "*.jinja", "README.md", "LICENSE*"]
+"""Files of a hub model that are used: weights, tokenizer, and what its licence is."""
 # Shapes of bases that the configurations name, from their config.json on the hub: a plan needs no download.
 KNOWN: dict[str, dict[str, Any]] = {
     "Qwen/Qwen2.5-7B-Instruct": {
@@ -1972,6 +1975,44 @@ KNOWN: dict[str, dict[str, Any]] = {
         "num_key_value_heads": 4,
         "max_position_embeddings": 32768,
         "tie_word_embeddings": False,
+        "torch_dtype": "bfloat16",
+    },
+    "Qwen/Qwen2.5-3B-Instruct": {
+        "model_type": "qwen2",
+        "vocab_size": 151936,
+        "hidden_size": 2048,
+        "intermediate_size": 11008,
+        "num_hidden_layers": 36,
+        "num_attention_heads": 16,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 32768,
+        "tie_word_embeddings": True,
+        "torch_dtype": "bfloat16",
+    },
+    "Qwen/Qwen3-1.7B": {
+        "model_type": "qwen3",
+        "vocab_size": 151936,
+        "hidden_size": 2048,
+        "intermediate_size": 6144,
+        "num_hidden_layers": 28,
+        "num_attention_heads": 16,
+        "num_key_value_heads": 8,
+        "head_dim": 128,
+        "max_position_embeddings": 40960,
+        "tie_word_embeddings": True,
+        "torch_dtype": "bfloat16",
+    },
+    "Qwen/Qwen3-4B": {
+        "model_type": "qwen3",
+        "vocab_size": 151936,
+        "hidden_size": 2560,
+        "intermediate_size": 9728,
+        "num_hidden_layers": 36,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "head_dim": 128,
+        "max_position_embeddings": 40960,
+        "tie_word_embeddings": True,
         "torch_dtype": "bfloat16",
     },
 }
@@ -1987,6 +2028,8 @@ class Base:
     """Where its files lie; None when it is on the hub only."""
     shape: dict[str, Any] | None
     """Its ``config.json``; None where that is not known."""
+    is_cached: bool = False
+    """``folder`` is the hub's cache, and ``name`` the model's name there."""
 
 
 def offline(asked: bool = False) -> bool:
@@ -2014,21 +2057,21 @@ def find(name: str) -> Base:
         )
     folder_or_none = _cached(name)
     shape = read_json(folder_or_none / "config.json") if folder_or_none else KNOWN.get(name)
-    return Base(name, folder_or_none, shape)
+    return Base(name, folder_or_none, shape, is_cached=folder_or_none is not None)
 
 
 def fetch(base: Base, *, is_offline: bool) -> Base:
     """The base with its files on disk; a hub model that is not cached is downloaded, unless ``is_offline``."""
     if base.folder and weight_files(base.folder):
         return base
-    if base.folder and (base.folder.resolve() == Path(base.name).resolve() or base.folder.is_relative_to(ROOT)):
+    if base.folder and not base.is_cached:
         raise InputError(f"{base.folder}: has no *.safetensors", "write it again with save_pretrained")
     if is_offline:
         raise Offline(f"{base.name}: is not on this machine", f"run once without --offline, or: hf download {base.name}")
     from huggingface_hub import snapshot_download
 
-    folder = Path(snapshot_download(base.name, allow_patterns=["*.json", "*.safetensors", "*.txt", "*.jinja"]))
-    return Base(base.name, folder, read_json(folder / "config.json"))
+    folder = Path(snapshot_download(base.name, allow_patterns=FETCHED))
+    return Base(base.name, folder, read_json(folder / "config.json"), is_cached=True)
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -2844,7 +2887,7 @@ LEAST_MORE = 10
 """Characters that a line which was begun must go on for: a shorter one would find what its beginning finds."""
 LONGEST_QUERY = 2000
 """Characters of a query, and of an intent."""
-_ONLY = re.compile(r"(?:^|\s)/only:(\S*)\s*$", re.IGNORECASE)
+_ONLY = re.compile(r"^\s*/only:(\S*)(?=\s)|(?:^|\s)/only:(\S*)\s*$", re.IGNORECASE)
 _TOKEN = re.compile(r"<(?=\||/?[a-z0-9_+-]+>)")
 
 
@@ -2864,20 +2907,21 @@ class Query:
 
 
 def split_only(text: str) -> tuple[str, tuple[str, ...]]:
-    """What a user typed without a trailing ``/only:TYPE`` (or ``/only:lex,vec``), and the types that it names.
+    """What a user typed without a ``/only:TYPE`` (or ``/only:lex,vec``) before or behind it, and the types that it names.
 
     Raises UsageError for a type that there is not.
 
-    >>> split_only("auth config /only:lex")
-    ('auth config', ('lex',))
+    >>> split_only("auth config /only:lex"), split_only("/only:lex,vec auth config")
+    (('auth config', ('lex',)), ('auth config', ('lex', 'vec')))
     """
     match = _ONLY.search(text)
     if match is None:
         return text.strip(), ()
-    named = re.split(r"[,|]", match[1].lower())
+    said = match[1] or match[2] or ""
+    named = re.split(r"[,|]", said.lower())
     if unknown := [name for name in named if name not in TYPES]:
-        raise UsageError(f"/only:{one_line(match[1])}: no type is called {unknown[0]!r}", f"one of {', '.join(TYPES)}")
-    return text[: match.start()].strip(), tuple(named)
+        raise UsageError(f"/only:{one_line(said)}: no type is called {unknown[0]!r}", f"one of {', '.join(TYPES)}")
+    return f"{text[: match.start()]} {text[match.end() :]}".strip(), tuple(named)
 
 
 def parse_query(text: str, intent: str = "", only: Iterable[str] = ()) -> Query:

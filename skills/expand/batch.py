@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from harness.context import Context
 
 KIND = "expand"
-REVISION = 8
+REVISION = 10
 """Of the prompts, grammars and filters: another one makes no use of what the journal holds."""
 COUNTED = 3
 MARGIN = 1.15

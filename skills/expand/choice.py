@@ -6,8 +6,9 @@ n, Stiennon et al. 2020, with rules in the place of a learnt judge). Nothing her
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import combinations
 
@@ -61,6 +62,29 @@ def excluding(query: Query, lines: Iterable[Line]) -> list[Line]:
     return found
 
 
+def phrased(query: Query, lines: Sequence[Line]) -> list[Line]:
+    """The lines with what the query has in quotes quoted in each lex line that says it, and in the first if none does.
+
+    >>> phrased(Query('nginx "reverse proxy"'), [Line("lex", "nginx Reverse Proxy tls"), Line("lex", "web server")])
+    [Line(type='lex', text='nginx "Reverse Proxy" tls'), Line(type='lex', text='web server')]
+    >>> phrased(Query('"reverse proxy" nginx'), [Line("lex", "web server")])
+    [Line(type='lex', text='"reverse proxy" web server')]
+    """
+    found = list(lines)
+    places = [place for place, line in enumerate(found) if line.type == "lex"]
+    for phrase in parse_lex(query.text).phrases:
+        bare = re.compile(rf'(?<![\w"-]){re.escape(phrase)}(?![\w"])', re.IGNORECASE)
+        for place in places:
+            found[place] = Line("lex", bare.sub(lambda match: f'"{match[0]}"', found[place].text, count=1))
+        if places and not any(phrase.casefold() in map(str.casefold, _phrases(found[place])) for place in places):
+            found[places[0]] = Line("lex", f'"{phrase}" {found[places[0]].text}')
+    return found
+
+
+def _phrases(line: Line) -> tuple[str, ...]:
+    return parse_lex(line.text).phrases
+
+
 def adds_little(query: Query, text: str) -> bool:
     """Whether a lex line is the query and next to nothing else: it finds what the query finds.
 
@@ -84,12 +108,17 @@ def without_echoes(query: Query, draft: Filtered) -> Filtered:
         if lexical and lost_keywords(query, rest) == lost_keywords(query, draft):
             lines = others
         else:
-            lines[lines.index(line)] = Line("lex", _lengthened(query, line.text, lexical))
+            lines[lines.index(line)] = Line("lex", lengthened(query, line.text, lexical))
     gone = tuple(Removed("echo", str(line)) for line in draft.lines if line not in lines)
     return replace(draft, lines=tuple(lines), removed=(*draft.removed, *gone))
 
 
-def _lengthened(query: Query, text: str, others: Iterable[str]) -> str:
+def lengthened(query: Query, text: str, others: Iterable[str]) -> str:
+    """A lex line that adds little, with words of other lines; where there are none its first two words are a phrase.
+
+    >>> lengthened(Query("transformer oil testing"), "transformer oil testing", [])
+    '"transformer oil" testing'
+    """
     there = set(words(text))
     for word in [word for other in others for word in parse_lex(other).words]:
         if not adds_little(query, text):
@@ -97,6 +126,9 @@ def _lengthened(query: Query, text: str, others: Iterable[str]) -> str:
         if not there & set(words(word)):
             there.update(words(word))
             text = f"{text} {word}"
+    parts = text.split()
+    if adds_little(query, text) and len(parts) > 1 and '"' not in text:
+        text = " ".join([f'"{parts[0]} {parts[1]}"', *parts[2:]])
     return text
 
 

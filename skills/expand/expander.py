@@ -16,6 +16,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import count
 from pathlib import Path
 
@@ -23,9 +24,10 @@ from harness.errors import ModelError, ModelUnavailable
 from harness.jobs.runner import Cancelled
 from harness.models.base import Message, Model, Options, Reply, Request
 from skills.expand import chat_prompt, prompt
-from skills.expand.choice import GOOD_ENOUGH, excluding, faults, lost_keywords, without_echoes
+from skills.expand.choice import GOOD_ENOUGH, excluding, faults, lengthened, lost_keywords, phrased, without_echoes
 from skills.expand.expansion import TYPES, Line, one_line, ordered, parse_expansion, render
 from skills.expand.filters import REASONS, Filtered, Removed, counts, filter_lines
+from skills.expand.ground import Ground, asked_only, composed
 from skills.expand.lexicon import Lexicon, load
 from skills.expand.prompt import Query
 from skills.expand.related import LINES, TERMS, Related, read, related_lines
@@ -98,21 +100,22 @@ class Expander(ABC):
         Raises ModelError (ModelUnavailable where a retry may help), Cancelled.
         """
         replies: list[Reply] = []
-        ask = self._asking(replies, cancel)
-        kept, removed, answer = self.best(query, cancel, replies, ahead)
-        if kept.lines:
-            kept = joined(query, kept, self.added(query, kept), removed)
+        ask, ground = self._asking(replies, cancel), self.ground(query)
+        kept, removed, answer = self.best(query, ground, cancel, replies, ahead)
+        kept = joined(query, ground, kept, self.added(query, ground, kept), removed)
         if missing := self.missing(query, kept):
             more, bad = self.more(query, missing, kept, ask, answer)
             removed += bad
-            kept = joined(query, kept, more, removed)
+            kept = joined(query, ground, kept, more, removed)
         kept = self.finished(query, kept)
         removed += kept.removed
+        if ground:
+            kept = rescued(query, kept, removed)
         if not kept.lines:
             why = ", ".join(f"{number} × {REASONS[reason]}" for reason, number in counts(removed).items())
             raise ModelError(f"the model wrote no usable line ({why or 'nothing at all'})", "take another with --model")
         return Draft(
-            lines=tuple(excluding(query, ordered(kept.lines))),
+            lines=tuple(phrased(query, excluding(query, ordered(kept.lines)))),
             removed=tuple(removed),
             prompt_tokens=sum(reply.prompt_tokens for reply in replies),
             completion_tokens=sum(reply.completion_tokens for reply in replies),
@@ -131,8 +134,22 @@ class Expander(ABC):
 
         return ask
 
+    def ground(self, query: Query) -> Ground | None:
+        """What the lines must stand on; None for a model that is trusted to write sense."""
+        if not self.lexicon and not self.table:
+            return None
+        terms = self.lexicon.related(query.text, query.intent) if self.lexicon else []
+        terms += self.table.of(query.text, LINES * TERMS + 2) if self.table else []
+        return Ground(query, tuple(dict.fromkeys(terms)), self._words)
+
+    @cached_property
+    def _words(self) -> frozenset[str]:
+        """The words that there are, where the table says so."""
+        known = self.table.words if self.table else frozenset()
+        return known | self.lexicon.words if known and self.lexicon else known
+
     def best(
-        self, query: Query, cancel: threading.Event | None, replies: list[Reply], ahead: int
+        self, query: Query, ground: Ground | None, cancel: threading.Event | None, replies: list[Reply], ahead: int
     ) -> tuple[Filtered, list[Removed], str]:
         """The draft with the least faults, what of it could not be read, and its text.
 
@@ -142,10 +159,16 @@ class Expander(ABC):
 
         def draft(number: int) -> tuple[int, Filtered, list[Removed], list[Reply]]:
             own: list[Reply] = []
-            lines, unread = self.first(query, self._asking(own, cancel), number)
-            kept = filter_lines(query, lines)
-            return faults(query, kept, len(unread)), kept, unread, own
+            lines, unread = self.first(asked, self._asking(own, cancel), number)
+            if not ground:
+                kept = filter_lines(query, lines)
+                return faults(query, kept, len(unread)), kept, unread, own
+            kept = filter_lines(query, asked_only(query, lines), ground)
+            whole = filter_lines(query, [*kept.lines, *self.added(query, ground, kept)])
+            return faults(without_passage(query), replace(whole, removed=()), len(unread)), kept, unread, own
 
+        asked = replace(query, only=("vec",)) if ground and ground.terms and "vec" in query.types else query
+        ahead = ahead if asked is query else 1
         pool = ThreadPoolExecutor(ahead)
         try:
             drafts = [pool.submit(draft, number) for number in range(min(ahead, self.drafts))]
@@ -168,11 +191,12 @@ class Expander(ABC):
         """The lines to serve, of those that are kept."""
         return kept
 
-    def added(self, query: Query, kept: Filtered) -> list[Line]:
-        """Lines that are not the model's: terms of the lexicon, then of the table."""
-        terms = self.lexicon.related(query.text, query.intent) if self.lexicon else []
-        terms += self.table.of(query.text, LINES * TERMS + 2) if self.table else []
-        return related_lines(query, kept, terms)
+    def added(self, query: Query, ground: Ground | None, kept: Filtered) -> list[Line]:
+        """Lines that are not the model's but of the terms that are known."""
+        if ground is None:
+            return []
+        missing = [kind for kind in query.types if kind not in kept.types]
+        return related_lines(query, kept, ground.terms) + composed(ground, missing)
 
     def missing(self, query: Query, kept: Filtered) -> list[str]:
         """The types that are asked for again: those without a line."""
@@ -306,7 +330,7 @@ def alone() -> str:
     return f"expand {next(_NUMBERS)}"
 
 
-def joined(query: Query, kept: Filtered, lines: Sequence[Line], removed: list[Removed]) -> Filtered:
+def joined(query: Query, ground: Ground | None, kept: Filtered, lines: Sequence[Line], removed: list[Removed]) -> Filtered:
     """Further lines beside those that are kept, filtered together; ``removed`` gets what had been removed before.
 
     Lex lines that lacked a name stand again beside one that holds it.
@@ -314,7 +338,29 @@ def joined(query: Query, kept: Filtered, lines: Sequence[Line], removed: list[Re
     if not lines:
         return kept
     removed += [one for one in kept.removed if one.why != "entity"]
-    return filter_lines(query, [*kept.lines, *kept.nameless, *lines])
+    return filter_lines(query, [*kept.lines, *kept.nameless, *lines], ground)
+
+
+def without_passage(query: Query) -> Query:
+    """The query without the type that may stay away where others are asked for."""
+    return replace(query, only=tuple(kind for kind in query.types if kind != "hyde") or query.only)
+
+
+def rescued(query: Query, kept: Filtered, removed: Sequence[Removed]) -> Filtered:
+    """The lines with what must not be missing: all keywords in some lex line and a vec line, both as plain as need be, and
+    where a passage alone was asked for, one that was removed.
+    """
+    lines = list(kept.lines)
+    words = keywords(query.text, kept.entities)
+    if "lex" in query.types and (lost_keywords(query, kept) or "lex" not in kept.types):
+        others = [line.text for line in lines if line.type == "lex"]
+        lines.append(Line("lex", lengthened(query, words, others)))
+    if "vec" in query.types and "vec" not in kept.types:
+        lines.append(Line("vec", f"what is known about {words}"))
+    if not lines:
+        texts = [one.text for why in ("drift", "word", "loop") for one in removed if one.why == why]
+        lines = parse_expansion("\n".join(texts))[0][:1]
+    return replace(kept, lines=tuple(lines))
 
 
 def means_of(model: Model) -> tuple[int, Related | None, Lexicon | None]:

@@ -48,7 +48,7 @@ def _write_json(handle: IO[str], records: Sequence[Record], source: QuerySource)
     handle.write("[\n" + ",\n".join(map(json_line, records)) + "\n]\n")
 
 
-def _write_csv(handle: IO[str], records: Sequence[Record], source: QuerySource) -> None:
+def _write_csv(handle: IO[str], records: Sequence[Record], source: QuerySource, delimiter: str = ",") -> None:
     """The input's columns, one for each type with its lines one below the other, then status, error, model, removed."""
     own: Sequence[tuple[str, Callable[[Record], str]]] = (
         *((kind, _cell_of(kind)) for kind in TYPES),
@@ -59,10 +59,15 @@ def _write_csv(handle: IO[str], records: Sequence[Record], source: QuerySource) 
     )
     taken = set(source.fieldnames)
     names = [name if name not in taken else f"expansion_{name}" for name, _ in own]
-    writer = csv.writer(handle, lineterminator="\n")
+    writer = csv.writer(handle, delimiter=delimiter, lineterminator="\n")
     writer.writerow([*source.fieldnames, *names])
     for record, row in zip(records, source.rows, strict=True):
         writer.writerow([*(row.row.get(name, "") for name in source.fieldnames), *(cell(record) for _, cell in own)])
+
+
+def _write_tsv(handle: IO[str], records: Sequence[Record], source: QuerySource) -> None:
+    """The same with tabs between the cells."""
+    _write_csv(handle, records, source, "\t")
 
 
 def _cell_of(kind: str) -> Callable[[Record], str]:
@@ -73,6 +78,7 @@ WRITERS: Mapping[str, Callable[[IO[str], Sequence[Record], QuerySource], None]] 
     ".csv": _write_csv,
     ".json": _write_json,
     ".jsonl": _write_jsonl,
+    ".tsv": _write_tsv,
     ".txt": _write_text,
 }
 

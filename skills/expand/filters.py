@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from skills.expand.expansion import LONGEST, Line, ordered, parse_lex
+from skills.expand.ground import Ground, sought
 from skills.expand.prompt import Query
 from skills.expand.words import content_words, holds, named_entities, related, singular, words
 
@@ -19,6 +20,7 @@ REASONS = {
     "loop": "repeats itself",
     "duplicate": "the same as another line",
     "echo": "adds nothing to the query",
+    "word": "holds what is no word",
     "drift": "has nothing to do with the query",
     "entity": "no lex line keeps a name of the query",
 }
@@ -54,8 +56,11 @@ class Filtered:
         return {line.type for line in self.lines}
 
 
-def filter_lines(query: Query, lines: Iterable[Line]) -> Filtered:
-    """The lines of an expansion that are worth keeping. The same lines come out in the same order for every call."""
+def filter_lines(query: Query, lines: Iterable[Line], ground: Ground | None = None) -> Filtered:
+    """The lines of an expansion that are worth keeping. The same lines come out in the same order for every call.
+
+    With a ``ground`` each line must stand on it; without one a vec line or passage may stand on a lex line.
+    """
     found = ordered(lines)
     sound: list[Line] = []
     removed: list[Removed] = []
@@ -67,10 +72,11 @@ def filter_lines(query: Query, lines: Iterable[Line]) -> Filtered:
     lexical = [line for line in sound if line.type == "lex"]
     kept = []
     for line in sound:
-        if _bears_on(query, line, lexical):
-            kept.append(line)
+        bears = _bears_on(query, line, lexical if ground is None else ())
+        if why := (ground.fault(line) if ground and bears else "" if bears else "drift"):
+            removed.append(Removed(why, str(line)))
         else:
-            removed.append(Removed("drift", str(line)))
+            kept.append(line)
     entities = named_entities(query.text, [line.text for line in found if line.type != "lex"])
     nameless = _without_names(kept, entities)
     removed += [Removed("entity", str(line)) for line in nameless]
@@ -147,24 +153,16 @@ def _bears_on(query: Query, line: Line, lexical: Sequence[Line]) -> bool:
     anchors = {word for text in texts for word in content_words(text)}
     if not anchors:
         return True
-    if related(_sought(line), anchors, texts):
+    if related(sought(line), anchors, texts):
         return True
     if line.type == "lex":
         return False
-    supported = [_sought(other) for other in lexical if _bears_on(query, other, ())]
+    supported = [sought(other) for other in lexical if _bears_on(query, other, ())]
     return related(line.text, {word for text in supported for word in content_words(text)}, supported)
-
-
-def _sought(line: Line) -> str:
-    """What a line searches for: of a lex line, all but what it excludes."""
-    if line.type != "lex":
-        return line.text
-    parts = parse_lex(line.text)
-    return " ".join((*parts.words, *parts.phrases))
 
 
 def _without_names(lines: Sequence[Line], entities: Sequence[str]) -> list[Line]:
     """The lex lines that drop a name which every lex line drops."""
     lexical = [line for line in lines if line.type == "lex"]
-    lost = [name for name in entities if not any(holds(_sought(line), name) for line in lexical)]
+    lost = [name for name in entities if not any(holds(sought(line), name) for line in lexical)]
     return lexical if lost else []

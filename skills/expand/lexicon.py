@@ -1,8 +1,12 @@
 """A lexicon of search terms: for a word or phrase of a query its long forms, and what good documents on it say.
 
 Written for this project from general knowledge, without sight of an evaluation set (``lexicon/*.txt``, MIT). A line is
-``headword[, other form …]: term; term; …``, the best term first; lines that begin with # are comments. The longest phrase
-of a query that is a headword counts, whatever its case, plural or -ing.
+``headword[, other form …] [| headword …]: term; term; …``, the best term first; lines that begin with # are comments. What
+a comma joins are names of one thing; a | joins things that have terms in common and are not each other. A ~ before a word
+says that it means other things as well: it counts only where another word of the query is of its field (after Lesk 1986).
+
+The longest phrase of a query that is a headword counts, whatever its case, plural or -ing. A single word counts in its
+singular and plural alone: ``setting``, ``fasting`` and ``core`` are not ``set``, ``fast`` and ``cors``.
 """
 
 from __future__ import annotations
@@ -10,26 +14,34 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Container, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from itertools import zip_longest
 from pathlib import Path
 
 from harness.errors import InputError
 from skills.expand.expansion import parse_lex
-from skills.expand.words import STOP_WORDS, singular, words
+from skills.expand.words import NEUTRAL, STOP_WORDS, singular, words
 
 FOLDER = Path(__file__).parent / "lexicon"
 OF_A_WORD = 3
 """Terms that a headword of one word gives: its later ones suit a whole query seldom (in the training rows' answers there
 are 5% of them against 13% of the first three; of a phrase 6% against 10%)."""
+OF_A_PART = 3
+"""Terms that a headword gives which is less than half of the query: of these the answers have 23%, of later ones 13%."""
+FIELDS = 2
+"""Files in whose headwords a word stands at most that says which field is meant: ``make`` and ``best`` stand in most."""
 _VOWEL = re.compile("[aeiouy]")
 _SHORTEST = 3
 """Letters that must be left where an -ing is cut off."""
+_SCIENCE = "ics"
+"""The end of words that are a headword of their own where there is one: ``logistics`` is no plural of ``logistic``."""
+_MARK = "~"
 
 Key = tuple[str, ...]
-"""The folded words of a phrase."""
+"""The folded words of a phrase; of a headword of one word its singular."""
+Words = frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -39,6 +51,12 @@ class Entry:
     forms: tuple[str, ...]
     """All names of it, itself among them."""
     terms: tuple[str, ...]
+    company: Words | None = None
+    """Folded words of its field, one of which the query must have beside it; None where the headword says enough."""
+
+    def means(self, others: Words) -> bool:
+        """Whether it is what is meant beside these words."""
+        return self.company is None or not self.company.isdisjoint(others)
 
     def found(self, said: Container[str]) -> list[str]:
         """Another name that shares no word with what is said (``RAG`` written out), the terms, more such names."""
@@ -50,13 +68,20 @@ class Entry:
 class Lexicon:
     """Entries by headword."""
 
-    entries: Mapping[Key, Entry]
+    entries: Mapping[Key, Sequence[Entry]]
+    """Several where a word is one of several fields."""
     digest: str = ""
 
     @cached_property
     def longest(self) -> int:
         """Words of the longest headword."""
         return max(map(len, self.entries), default=0)
+
+    @cached_property
+    def words(self) -> Words:
+        """Every word of it, singular."""
+        texts = {text for found in self.entries.values() for entry in found for text in (*entry.forms, *entry.terms)}
+        return frozenset(singular(word) for text in texts for word in words(text))
 
     def related(self, query: str, intent: str = "") -> list[str]:
         """The terms of the headwords in a query and in what is said of its intent, best first, each once.
@@ -65,30 +90,56 @@ class Lexicon:
         the longest before the others. No term that says only what the query says, none with a word that it excludes.
 
         >>> entry = Entry(("RAG", "retrieval-augmented generation"), ("embeddings", "rag scores"))
-        >>> Lexicon({("rag",): entry}).related("RAG for papers")
+        >>> Lexicon({("rag",): [entry]}).related("RAG for papers")
         ['retrieval-augmented generation', 'embeddings', 'rag scores']
         """
         asked = parse_lex(query)
         texts = [" ".join(asked.words), *asked.phrases, intent]
-        heads = dict.fromkeys(head for text in texts for head in self._heads(folded(text)))
+        heads = dict.fromkeys(head for text in texts for head in self._heads(words(text)))
         said, unwanted = set(folded(query)), {word for text in asked.excluded for word in folded(text)}
+        context = frozenset(folded(" ".join(texts)))
         ranked = sorted(heads, key=lambda head: -len(head))
-        lists = [self.entries[head].found(said)[: None if len(head) > 1 else OF_A_WORD] for head in ranked]
+        lists = [self._found(head, said, context) for head in ranked]
         votes = Counter(term for row in zip_longest(*lists) for term in row if term)
         found = [term for term in votes if not said.issuperset(key := folded(term)) and unwanted.isdisjoint(key)]
         return sorted(found, key=lambda term: -votes[term])
 
-    def _heads(self, text: Key) -> Iterator[Key]:
+    def _found(self, head: Key, said: Container[str], context: Words) -> list[str]:
+        """What a headword brings in its context."""
+        others = context.difference(head, map(_fold, head))
+        entries = [entry for entry in self.entries[head] if entry.means(others)]
+        found = dict.fromkeys(term for entry in entries for term in entry.found(said))
+        if 2 * len(context - others) < len(context - STOP_WORDS - _neutral()):
+            return list(found)[:OF_A_PART]
+        return list(found)[: None if len(head) > 1 else OF_A_WORD]
+
+    def _heads(self, text: Sequence[str]) -> Iterator[Key]:
         """The headwords of a text from left to right; where several begin at a word, the longest."""
         start = 0
         while start < len(text):
             lengths = range(min(self.longest, len(text) - start), 0, -1)
-            head = next(
-                (text[start : start + length] for length in lengths if text[start : start + length] in self.entries), ()
-            )
+            keys = (key for length in lengths for key in keys_of(text[start : start + length]))
+            head = next((key for key in keys if key in self.entries), ())
             if head:
                 yield head
             start += len(head) or 1
+
+
+def keys_of(phrase: Sequence[str]) -> Sequence[Key]:
+    """What the words of a phrase, as ``words`` gives them, are looked up as, the first also what a headword lies under.
+
+    >>> keys_of(["settings"]), keys_of(["mechanics"]), keys_of(["caching", "queries"])
+    ([('setting',)], [('mechanics',), ('mechanic',)], [('cach', 'query')])
+    """
+    if len(phrase) > 1:
+        return [tuple(map(_fold, phrase))]
+    word = phrase[0]
+    return [(word,), (singular(word),)] if word.endswith(_SCIENCE) else [(singular(word),)]
+
+
+@lru_cache(maxsize=1)
+def _neutral() -> Words:
+    return frozenset(map(_fold, NEUTRAL))
 
 
 def folded(text: str) -> Key:
@@ -116,34 +167,49 @@ def _stem(word: str) -> str:
     return stem[:-1] if doubled else stem.removesuffix("e")
 
 
-def parse(text: str, name: str) -> Iterator[tuple[Key, Entry]]:
-    """The entries of a file, each under all of its forms. Raises InputError naming file and line for what is none."""
+def parse(text: str, name: str) -> Iterator[tuple[str, Entry]]:
+    """The entries of a file with each of their headwords, marks and all, in its order.
+
+    Raises InputError naming file and line for what is none.
+    """
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip() or line.startswith("#"):
             continue
         before, _, after = line.partition(": ")
-        forms, terms = (tuple(one.strip() for one in part if one.strip()) for part in (before.split(","), after.split(";")))
-        keys = [key for form in forms if (key := folded(form)) and (len(key) > 1 or key[0] not in STOP_WORDS)]
-        if not terms or not keys:
+        terms = _parts(after, ";")
+        groups = [_parts(group, ",") for group in before.split("|")]
+        heads = [(form, group) for group in groups for form in group if not STOP_WORDS.issuperset(words(form))]
+        if not terms or not heads:
             raise InputError(f"{name}:{number}: no entry of a lexicon", "needed: headword[, other form]: term; term")
-        yield from ((key, Entry(forms, terms)) for key in keys)
+        yield from ((form, Entry(tuple(one.lstrip(_MARK) for one in group), terms)) for form, group in heads)
+
+
+def _parts(text: str, mark: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(mark) if part.strip())
+
+
+def lexicon_of(files: Sequence[Iterable[tuple[str, Entry]]], digest: str = "") -> Lexicon:
+    """The lexicon of some files, each a field: what several say of a headword stands side by side."""
+    parsed = [list(file) for file in files]
+    fields = [{word for head, _ in file for word in folded(head)} for file in parsed]
+    spread = Counter(word for field in fields for word in field)
+    entries: dict[Key, list[Entry]] = {}
+    for file, field in zip(parsed, fields, strict=True):
+        telling = frozenset(word for word in field if spread[word] <= FIELDS)
+        for head, entry in file:
+            key = keys_of(words(head))[0]
+            if head.startswith(_MARK):
+                own = frozenset(word for text in (*entry.forms, *entry.terms) for word in folded(text))
+                entry = replace(entry, company=(telling | own) - STOP_WORDS)
+            known = entries.setdefault(key, [])
+            if entry not in known:
+                known.append(entry)
+    return Lexicon(entries, digest)
 
 
 @lru_cache(maxsize=1)
 def load(folder: Path = FOLDER) -> Lexicon:
-    """All files of a folder; what several say of a headword is joined. Raises InputError for a line that is no entry."""
-    entries: dict[Key, Entry] = {}
-    digest = hashlib.sha256()
-    for path in sorted(folder.glob("*.txt")):
-        raw = path.read_bytes()
-        digest.update(raw)
-        for key, entry in parse(raw.decode("utf-8"), path.name):
-            known = entries.get(key)
-            entries[key] = _joined(known, entry) if known else entry
-    return Lexicon(entries, digest.hexdigest())
-
-
-def _joined(one: Entry, other: Entry) -> Entry:
-    if one is other:
-        return one
-    return Entry(tuple(dict.fromkeys(one.forms + other.forms)), tuple(dict.fromkeys(one.terms + other.terms)))
+    """All files of a folder. Raises InputError for a line that is no entry."""
+    raw = {path.name: path.read_bytes() for path in sorted(folder.glob("*.txt"))}
+    digest = hashlib.sha256(b"".join(raw.values())).hexdigest()
+    return lexicon_of([parse(text.decode("utf-8"), name) for name, text in raw.items()], digest)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from harness.errors import UsageError
+from harness.flags import column_flag, column_of
 from harness.task import Flag, Task
 from skills.expand.expansion import TYPES
 
@@ -13,7 +14,7 @@ FLAGS = (
     Flag("intent", "what is meant, where the query alone leaves it open", metavar='"TEXT"'),
     Flag("corpus", "add a lex line of terms from your own indexed papers"),
     Flag("json", "show the records as JSON, one a line"),
-    Flag("column", "the column of a table that holds the queries (default: query)", metavar="NAME"),
+    column_flag("query"),
     Flag("seed", "another expansion than the likeliest: sample, with this seed", metavar="N"),
     Flag("lines", "the model named by --model was tuned for expand@1, though the registry does not know it"),
     Flag("fresh", "do not take results from the journal"),
@@ -47,7 +48,7 @@ def options_of(task: Task) -> ExpandOptions:
         intent=str(flags.get("intent", "")),
         corpus=bool(flags.get("corpus", False)),
         json=bool(flags.get("json", False)),
-        column=str(flags.get("column", "")),
+        column=column_of(str(flags.get("column", "")), "query"),
         seed=int(seed) if seed else None,
         lines=bool(flags.get("lines", False)),
         fresh=bool(flags.get("fresh", False)),

@@ -64,7 +64,7 @@ LEAST_MORE = 10
 """Characters that a line which was begun must go on for: a shorter one would find what its beginning finds."""
 LONGEST_QUERY = 2000
 """Characters of a query, and of an intent."""
-_ONLY = re.compile(r"(?:^|\s)/only:(\S*)\s*$", re.IGNORECASE)
+_ONLY = re.compile(r"^\s*/only:(\S*)(?=\s)|(?:^|\s)/only:(\S*)\s*$", re.IGNORECASE)
 _TOKEN = re.compile(r"<(?=\||/?[a-z0-9_+-]+>)")
 
 
@@ -84,20 +84,21 @@ class Query:
 
 
 def split_only(text: str) -> tuple[str, tuple[str, ...]]:
-    """What a user typed without a trailing ``/only:TYPE`` (or ``/only:lex,vec``), and the types that it names.
+    """What a user typed without a ``/only:TYPE`` (or ``/only:lex,vec``) before or behind it, and the types that it names.
 
     Raises UsageError for a type that there is not.
 
-    >>> split_only("auth config /only:lex")
-    ('auth config', ('lex',))
+    >>> split_only("auth config /only:lex"), split_only("/only:lex,vec auth config")
+    (('auth config', ('lex',)), ('auth config', ('lex', 'vec')))
     """
     match = _ONLY.search(text)
     if match is None:
         return text.strip(), ()
-    named = re.split(r"[,|]", match[1].lower())
+    said = match[1] or match[2] or ""
+    named = re.split(r"[,|]", said.lower())
     if unknown := [name for name in named if name not in TYPES]:
-        raise UsageError(f"/only:{one_line(match[1])}: no type is called {unknown[0]!r}", f"one of {', '.join(TYPES)}")
-    return text[: match.start()].strip(), tuple(named)
+        raise UsageError(f"/only:{one_line(said)}: no type is called {unknown[0]!r}", f"one of {', '.join(TYPES)}")
+    return f"{text[: match.start()]} {text[match.end() :]}".strip(), tuple(named)
 
 
 def parse_query(text: str, intent: str = "", only: Iterable[str] = ()) -> Query:

@@ -14,6 +14,14 @@ STOP_WORDS = frozenset(
     " to too under up us use used using very vs was way we were what when where which while who whom whose why will with"
     " within without would you your".split()
 )
+NEUTRAL = frozenset(
+    "affect affected apply approach begin best better change choose common compare consider create depend describe"
+    " difference different effect effective example explain find get good guide help important improve improved include"
+    " involve key kind know known learn limit limits main make making matter mean method need order part process provide"
+    " purpose relate role say show start step steps support term terms tip tips type understand useful way ways work works"
+    " working".split()
+)
+"""Words of questions about anything."""
 _WORD = re.compile(r"[^\W_]+[+#]*")
 _UNSPACED = re.compile("[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 """Letters of scripts whose words are not separated by spaces, or hardly inflect by endings that could be cut off."""
