@@ -15,9 +15,17 @@ from harness.registry import Entry, Gate, Gguf, write
 from harness.registry_entry import place
 from skills.annotate import mark
 from skills.annotate.prompt import END
+from skills.ask.prompt import CONTRACT as ASK
+from skills.expand import prompt as expand
 
 GATE = Gate(set="moves_dev", metric="macro_f1", minimum=0.742)
 """The macro-F1 of the linear baseline on the same set, below which nothing may be served."""
+GATES = {
+    expand.CONTRACT: Gate(set="expand_queries", metric="percentage", minimum=90.0),
+    ASK: Gate(set="qa_test", metric="factual_accuracy", minimum=0.6),
+}
+"""Of /expand: our own queries, by the published rubric, as served. Of /ask: the set that ``finetune/eval.py ask --set
+qa_test`` names so; the report (S2) has 0.62 before tuning and 0.81 after it, by its own measure."""
 CHAT_CONTEXT = 4096
 """``num_ctx`` for chat contracts: the longest prompt and its answer fit."""
 MARK_CONTEXT = 2048
@@ -37,10 +45,23 @@ def ollama_values(contract: str, template: Template | None, trained_context: int
             "template": mark.first_pass("", ["{{ .Prompt }}"]) + mark.steps(["{{ .Prompt }}"])[0],
             "parameters": {"num_ctx": min(MARK_CONTEXT, trained_context), "num_predict": 1, "temperature": 0},
         }
+    if contract == expand.CONTRACT:
+        return {"template": expand.TEMPLATE, "parameters": expand_parameters(min(MARK_CONTEXT, trained_context))}
     assert template is not None, "chat contracts have a template"
-    stops = [*template.stops, END]
+    stops = [*template.stops, *([] if contract == ASK else [END])]
     parameters = {"num_ctx": min(CHAT_CONTEXT, trained_context), "temperature": 0.1, "stop": stops}
     return {"template": template.go, "parameters": parameters}
+
+
+def expand_parameters(context: int) -> dict[str, Any]:
+    """How Ollama runs /expand's model by itself: without grammar and drafts, so with a little against circling."""
+    return {
+        "num_ctx": context,
+        "num_predict": expand.OUTPUT_TOKENS,
+        "temperature": 0,
+        "repeat_penalty": 1.1,
+        "stop": list(expand.STOPS),
+    }
 
 
 def described(gguf: Path, name: str = "") -> Gguf:

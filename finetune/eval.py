@@ -36,11 +36,21 @@ if TYPE_CHECKING:
 @guarded
 def main(argv: Sequence[str] | None = None) -> int:
     """Do what the command line says; results on stdout, everything else on stderr."""
-    args = parser().parse_args(argv)
+    args = parser().parse_args(with_task(sys.argv[1:] if argv is None else argv))
     if args.run is None:
         parser().print_help()
         return Exit.DONE
     return int(args.run(args))
+
+
+def with_task(argv: Sequence[str]) -> list[str]:
+    """A command line with its task: options without one are those of ``expand``, as QMD's script has them.
+
+    >>> with_task(["-v", "--model", "qmd-expand:mini"]), with_task(["ask", "--help"]), with_task(["--help"])
+    (['expand', '-v', '--model', 'qmd-expand:mini'], ['ask', '--help'], ['--help'])
+    """
+    bare = bool(argv) and argv[0].startswith("-") and argv[0] not in ("-h", "--help")
+    return ["expand", *argv] if bare else list(argv)
 
 
 def parser() -> Parser:

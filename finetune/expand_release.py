@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from finetune.candidate import add_candidate, gguf_metadata
+from finetune.candidate import GATES, add_candidate, expand_parameters, gguf_metadata
 from finetune.convert_gguf import convert
 from finetune.hf_checkpoint import read_json
 from finetune.quantise import OutType, as_outtype
@@ -28,16 +28,17 @@ from harness.arguments import Parser, guarded
 from harness.config import ROOT
 from harness.errors import InputError
 from harness.outputs import atomic_write
-from harness.registry import Entry, Gate, find, normalise, promote, write
-from skills.expand.prompt import CONTRACT, OUTPUT_TOKENS, STOPS, TEMPLATE
+from harness.registry import Entry, find, normalise, promote, write
+from skills.expand.prompt import CONTRACT, TEMPLATE
 from skills.expand.related import read
 
 CONTEXT = 2048
+BUNDLED = ":mini"
+"""The tag whose model a bare ``ollama run qmd-expand`` means."""
 DRAFTS = 4
 TYPE: OutType = "q8_0"
 """Half the time of f16 a token on a CPU, the same scores, and the same bits whichever requests share a batch."""
-GATE = Gate(set="expand_queries", metric="percentage", minimum=90.0)
-"""On our own queries of ``finetune/evals/queries.txt``, by the published rubric, as served."""
+GATE = GATES[CONTRACT]
 SETS = {"all": GATE.set, "judged": "judged_queries_dev"}
 
 
@@ -88,29 +89,18 @@ def release(
             base="marginalia-base:mini",
             licence="MIT",
             description="Expands a search query to hyde, lex and vec lines",
-            ollama=normalise(name),
+            ollama=normalise(name.removesuffix(BUNDLED)),
             lineage=lineage,
             gate=GATE,
             serving=serving,
             template=TEMPLATE,
-            parameters=parameters(CONTEXT),
+            parameters=expand_parameters(CONTEXT),
         )
         entry = add_candidate(entry, gguf, registry)
     if terms is not None:
         with atomic_write(entry.folder / serving["terms"], binary=True) as handle:
             handle.write(terms.read_bytes())
     return entry
-
-
-def parameters(context: int) -> dict[str, Any]:
-    """How Ollama runs the model by itself: without grammar and drafts, so with a little against circling."""
-    return {
-        "num_ctx": context,
-        "num_predict": OUTPUT_TOKENS,
-        "temperature": 0,
-        "repeat_penalty": 1.1,
-        "stop": list(STOPS),
-    }
 
 
 def scores_of(report: Mapping[str, Any]) -> dict[str, dict[str, float]]:

@@ -3,10 +3,13 @@
     python -m finetune.export finetune_output/annotator --base registry/marginalia-base/mini --types f16,q8_0,q4_K_M \
         --name nanda-annotator:mine --held-back ../shared/data/gold/moves_train.jsonl --out finetune_output
 
+    python -m finetune.export finetune_output/research-qa/grpo --base finetune_output/research-qa/sft-merged \
+        --name research-qa:q4_0 --types q4_0 --out finetune_output/research-qa/q4_0      # and again for q8_0
+
 Writes ``merged/``, ``NAME.gguf`` (f16), ``NAME-TYPE.gguf``, ``parity.json``, ``Modelfile`` and ``export.json`` into
 ``--out``, then a candidate into the registry; what fails leaves no candidate. ``--held-back`` is for annotate/mark@1 alone:
 gold papers that were not trained on, to fit thresholds and calibration. Scores follow from ``finetune/eval.py``, then
-``python agent.py registry score`` and ``registry promote``.
+``python agent.py registry score`` and ``registry promote``. Contracts are those of /annotate, ask@1 and expand@1.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,7 +29,7 @@ from typing import Any, get_args
 import yaml
 
 from finetune import parity
-from finetune.candidate import GATE, add_candidate, described, gguf_metadata, ollama_values
+from finetune.candidate import GATE, GATES, add_candidate, described, gguf_metadata, ollama_values
 from finetune.chat_templates import Template
 from finetune.convert_gguf import convert
 from finetune.hf_checkpoint import read_json, read_tensors
@@ -67,7 +71,8 @@ class Plan:
     ollama: str | None = None
     """The daemon to create the model in; None leaves Ollama alone."""
     licence: str = ""
-    gate: Gate = GATE
+    gate: Gate | None = None
+    """None takes the contract's own."""
     threads: int = 1
 
 
@@ -101,6 +106,7 @@ def export(plan: Plan, say: Say = lambda line: None) -> dict[str, Any]:
     name, contract = normalise(plan.name), contract_of(plan)
     served = plan.serve if plan.serve else max(plan.types, key=lambda outtype: get_args(OutType).index(outtype))
     _check(plan, name, contract, served)
+    prompts = parity.make_prompts(contract, plan.papers, plan.count)
     plan.out.mkdir(parents=True, exist_ok=True)
     clock, start = _Clock(say), time.monotonic()
 
@@ -111,7 +117,6 @@ def export(plan: Plan, say: Say = lambda line: None) -> dict[str, Any]:
     licence = plan.licence or licence_of(plan.base)
     ggufs, files = _convert(plan, merged, gguf_metadata(lineage, contract, licence) | {"general.name": name}, clock)
     with clock.step("parity"):
-        prompts = parity.make_prompts(contract, plan.papers, plan.count)
         agreement, template = parity.gate(merged, ggufs, prompts, threads=plan.threads, limits=plan.limits)
     _write_json(plan.out / "parity.json", agreement)
     say(parity.table(agreement))
@@ -164,7 +169,8 @@ def _convert(
 def contract_of(plan: Plan) -> str:
     """The prompt contract: as asked, else as the run's configuration says, else by whether the adapter has labels."""
     if plan.contract:
-        return plan.contract if plan.contract.startswith("annotate/") else f"annotate/{plan.contract}"
+        whole = plan.contract in GATES or plan.contract.startswith("annotate/")
+        return plan.contract if whole else f"annotate/{plan.contract}"
     path = plan.run / "config.yaml"
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
@@ -222,20 +228,23 @@ def build_entry(
     trained = int(config.get("max_position_embeddings", 0)) or 2048
     return Entry(
         name=name,
-        task=contract.partition("/")[0],
+        task=re.split("[/@]", contract)[0],
         contract=contract,
         base=_base_name(plan.base),
         licence=licence,
         description=f"Fine-tuned for {contract}",
         ollama=name,
         lineage=lineage,
-        gate=plan.gate,
+        gate=plan.gate or GATES.get(contract, GATE),
         **ollama_values(contract, template, trained),
     )
 
 
 def _base_name(base: Path) -> str:
-    """``marginalia-base:mini`` for a folder of the registry, else the folder's own name."""
+    """``marginalia-base:mini`` for a folder of the registry, ``Qwen/Qwen2.5-7B-Instruct`` for one of the hub's cache, else
+    the folder's own name."""
+    if base.parent.name == "snapshots" and base.parent.parent.name.startswith("models--"):
+        return base.parent.parent.name.removeprefix("models--").replace("--", "/", 1)
     whole = base.resolve()
     return f"{whole.parent.name}:{whole.name}" if whole.parent.parent.name == "registry" else whole.name
 
@@ -320,7 +329,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, default=Path("finetune_output"))
     parser.add_argument("--types", default="f16,q8_0,q4_K_M", help=f"of {', '.join(get_args(OutType))}")
     parser.add_argument("--serve", help="the type for registry and Ollama (default: the one with the fewest bits)")
-    parser.add_argument("--contract", default="", help="such as annotate/quote@1 (default: as the run says)")
+    parser.add_argument("--contract", default="", help="such as annotate/quote@1, ask@1 (default: as the run says)")
     parser.add_argument("--width", choices=get_args(Width), default="f16", help="of the merged weights")
     parser.add_argument("--papers", type=Path, default=parity.SAMPLE, help="held-out papers for the parity gate")
     parser.add_argument("--count", type=int, default=8, help="how many of them")
@@ -330,8 +339,9 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--no-registry", action="store_true", help="write files only")
     parser.add_argument("--ollama", nargs="?", const="", metavar="HOST", help="also create the model in Ollama")
     parser.add_argument("--licence", default="", help="(default: as the base's model card says)")
-    parser.add_argument("--gate-set", default=GATE.set, help="set whose macro-F1 decides about promotion")
-    parser.add_argument("--gate-minimum", type=float, default=GATE.minimum)
+    parser.add_argument("--gate-set", help="set whose scores decide about promotion (default: the contract's)")
+    parser.add_argument("--gate-metric", help="which of them, such as macro_f1, factual_accuracy (default: the contract's)")
+    parser.add_argument("--gate-minimum", type=float, help="what it must reach (default: the contract's)")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--json", action="store_true", help="print export.json on stdout")
     return parser
@@ -342,7 +352,7 @@ def plan_of(args: argparse.Namespace) -> Plan:
     base = find(args.base).folder
     if base is None:
         raise InputError(f"{args.base}: is not on this machine", f"hf download {args.base}, or give a folder")
-    return Plan(
+    plan = Plan(
         run=args.run,
         base=base,
         out=args.out,
@@ -358,9 +368,11 @@ def plan_of(args: argparse.Namespace) -> Plan:
         registry=None if args.no_registry else args.registry or folders()[0],
         ollama=args.ollama if args.ollama is None else args.ollama or os.environ.get("OLLAMA_HOST", ""),
         licence=args.licence,
-        gate=Gate(args.gate_set, "macro_f1", args.gate_minimum),
         threads=args.threads,
     )
+    given = {"set": args.gate_set, "metric": args.gate_metric, "minimum": args.gate_minimum}
+    usual = GATES.get(contract_of(plan), GATE)
+    return replace(plan, gate=replace(usual, **{name: value for name, value in given.items() if value is not None}))
 
 
 @guarded

@@ -18,12 +18,13 @@ WIDTH = {"F32": 4, "F16": 2, "BF16": 2}
 """The stored types that hold plain weights, in bytes an element."""
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """An object from a JSON file; InputError names the file where that is not what it holds."""
+def read_json(path: Path, remedy: str = "give a folder written by save_pretrained") -> dict[str, Any]:
+    """An object from a JSON file; InputError names the file where that is not what it holds, and where it is missing the
+    ``remedy``."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise InputError(f"{path}: missing", "give a folder written by save_pretrained") from None
+        raise InputError(f"{path}: missing", remedy) from None
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise InputError(f"{path}: cannot be read as JSON ({error})", "write the folder again") from None
     if not isinstance(value, dict):

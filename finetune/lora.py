@@ -165,7 +165,7 @@ def _of_pattern(patterns: Mapping[str, Any], module: str, default: Any) -> Any:
 def read_adapter(folder: Path) -> Adapter:
     """Read ``adapter_config.json`` and the header of ``adapter_model.safetensors``. Raises InputError."""
     where = folder / "adapter_config.json"
-    config = read_json(where)
+    config = read_json(where, "name the output folder of finetune/train.py, or an adapter")
     if config.get("peft_type") != "LORA":
         raise InputError(f"{where}: {config.get('peft_type')} cannot be merged", "train a LoRA adapter")
     odd = [key for key, value in config.items() if value and key not in _TRAINING_ONLY | _MERGED]

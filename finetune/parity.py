@@ -95,6 +95,8 @@ def make_prompts(contract: str, papers: Path = SAMPLE, count: int = 8) -> Prompt
     from skills.annotate import mark, prompt
     from skills.annotate.moves import load_framework
     from skills.annotate.record import sentences_of
+    from skills.ask import prompt as ask_prompt
+    from skills.expand import prompt as expand_prompt
 
     usable = (paper for paper in open_papers(str(papers), offline=True).papers if not paper.error)
     chosen = [(paper.title, [s.text for s in sentences_of(paper)]) for paper in islice(usable, count)]
@@ -105,14 +107,34 @@ def make_prompts(contract: str, papers: Path = SAMPLE, count: int = 8) -> Prompt
         return Prompts(contract, texts=tuple(texts), at_marks=True)
     if not contract:
         return Prompts(contract, texts=tuple(" ".join(" ".join(lines).split()[:40]) for _, lines in chosen))
+    if contract == expand_prompt.CONTRACT:
+        queries = (expand_prompt.parse_query(title or " ".join(lines)[:100]) for title, lines in chosen)
+        return Prompts(contract, texts=tuple(map(expand_prompt.render_prompt, queries)))
+    if contract == ask_prompt.CONTRACT:
+        return Prompts(contract, chats=_questions(chosen))
     if contract not in {prompt.QUOTE, prompt.PROSE}:
-        raise InputError(f"{contract}: no prompts are known for this contract", f"use {mark.CONTRACT} or {prompt.QUOTE}")
+        known = ", ".join((mark.CONTRACT, prompt.QUOTE, prompt.PROSE, expand_prompt.CONTRACT, ask_prompt.CONTRACT))
+        raise InputError(f"{contract}: no prompts are known for this contract", f"use one of {known}")
     framework, prose = load_framework(), contract == prompt.PROSE
     chats = tuple(
         tuple({"role": m.role, "content": m.content} for m in prompt.messages(framework, title, lines, prose=prose))
         for title, lines in chosen
     )
     return Prompts(contract, chats=chats)
+
+
+def _questions(papers: Sequence[tuple[str, Sequence[str]]]) -> tuple[Chat, ...]:
+    """A chat of contract ask@1 for each paper: a question about it over its abstract and the one before."""
+    from skills.ask import prompt
+    from skills.ask.record import Passage
+
+    chats = []
+    for number, (title, _) in enumerate(papers):
+        near = (papers[number], papers[number - 1])
+        passages = [Passage(n, "", name, 0, "", name, " ".join(lines), (), 0.0) for n, (name, lines) in enumerate(near, 1)]
+        asked = prompt.messages(f"What was found in {title!r}?", passages)
+        chats.append(tuple({"role": one.role, "content": one.content} for one in asked))
+    return tuple(chats)
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from finetune.sft.base import offline
 from harness.arguments import guarded
 from harness.errors import InputError, Offline, UsageError
 
+AGAIN = "name the --out folder of python -m finetune.export"
 PLAIN = ("Modelfile", "parity.json", "export.json", "serving.json")
 
 
@@ -39,7 +40,7 @@ class Hub(Protocol):
 
 def files(out: Path, run: Path) -> Iterator[tuple[str, Path]]:
     """What is sent: the name in the repository and the file. Raises InputError for an export that is not whole."""
-    report = read_json(out / "export.json")
+    report = read_json(out / "export.json", AGAIN)
     wanted = [(str(file["file"]), out / str(file["file"])) for file in report.get("files", [])]
     wanted += [(name, out / name) for name in PLAIN if (out / name).is_file()]
     for folder, place in (("adapter", run / "adapter"), ("merged", out / "merged")):
@@ -54,7 +55,7 @@ def files(out: Path, run: Path) -> Iterator[tuple[str, Path]]:
 
 def card(out: Path) -> str:
     """The model card: what the model is, how it compares with its checkpoint, where it comes from. Raises InputError."""
-    report, parity = read_json(out / "export.json"), read_json(out / "parity.json")
+    report, parity = (read_json(out / name, AGAIN) for name in ("export.json", "parity.json"))
     try:
         return _card(report, parity)
     except (KeyError, TypeError, ValueError) as error:

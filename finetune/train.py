@@ -5,7 +5,7 @@
     python -m finetune.train plan finetune/configs/nanda-annotator-7b.yaml
     python -m finetune.train sft finetune/configs/nanda-annotator-7b.yaml --resume auto
 
-Several GPUs, from the same configuration (``batch`` is over all of them; leave ``device_map`` empty):
+Several GPUs, from the same configuration (``batch`` is over all of them, ``device_map`` is left aside):
 
     accelerate launch --num_processes 2 -m finetune.train sft CONFIG
     accelerate launch --num_processes 2 --use_fsdp --fsdp_version 2 --fsdp_auto_wrap_policy TRANSFORMER_BASED_WRAP \\
@@ -41,6 +41,9 @@ VERBS = {
     "plan": "what a run of sft needs; trains nothing",
 }
 LATER = ("orpo", "dpo")
+CONFIGS = Path(__file__).resolve().parent / "configs"
+OTHER_NAMES = {"sft.yaml": "qmd-sft.yaml", "grpo.yaml": "qmd-grpo.yaml"}
+"""What the QMD project calls the files that are ``configs/qmd-….yaml`` here."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -70,6 +73,13 @@ def build_parser() -> Parser:
         sub = verbs.add_parser(verb, help="not there yet")
         sub.add_argument("rest", nargs="*")
     return parser
+
+
+def config_file(path: Path) -> Path:
+    """The file that is meant: the path itself, else ``NAME.yaml`` or ``configs/NAME.yaml`` among ours, by either name."""
+    named = CONFIGS / OTHER_NAMES.get(path.name, path.name)
+    ours = path.parent == Path() or path.parent.name == CONFIGS.name
+    return named if ours and not path.exists() and named.is_file() else path
 
 
 def start(config: SftConfig, args: argparse.Namespace, console: Console) -> dict[str, Any]:
@@ -155,7 +165,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         stderr_console().print(f"error: {error}", style="red")
         return int(error.exit)
     args.plan = args.plan or args.verb == "plan"
-    return guarded(path, args)
+    return guarded(config_file(path), args)
 
 
 if __name__ == "__main__":

@@ -167,13 +167,18 @@ def _csv_cell(kind: str, value: Any) -> Any:
     return value  # csv writes None as an empty cell
 
 
-def write_csv(handle: IO[str], table: Annotations) -> None:
+def write_csv(handle: IO[str], table: Annotations, delimiter: str = ",") -> None:
     """CSV as DESIGN.md lays it out: blank is not stated, sentences as ``5;7``."""
     layout = columns(table)
-    writer = csv.writer(handle, lineterminator="\n")
+    writer = csv.writer(handle, delimiter=delimiter, lineterminator="\n")
     writer.writerow([column.name for column in layout])
     for record, row in table.pairs():
         writer.writerow([_csv_cell(column.kind, column.value(record, row)) for column in layout])
+
+
+def write_tsv(handle: IO[str], table: Annotations) -> None:
+    """The same with tabs between the cells; a cell with a tab or a line end stands in quotes, as in CSV."""
+    write_csv(handle, table, "\t")
 
 
 def no_parquet() -> UsageError:

@@ -92,11 +92,13 @@ def _parser() -> Parser:
     stats.add_argument("--plot", action="store_true", help="bars instead of a table")
     matrix = command("matrix", _matrix, "papers × moves", which)
     matrix.add_argument("--moves", default="", metavar="claim,limitation")
-    matrix.add_argument("--out", type=file_path, metavar="FILE", help=".csv, .md, .html, .jsonl …")
+    matrix.add_argument("--out", type=file_path, metavar="FILE", help=".csv, .tsv, .md, .html, .jsonl …")
     compare = command("compare", _compare, "some papers side by side")
     compare.add_argument("ids", nargs="+", metavar="ID")
     export = command("export", _export, "write annotations with all that is known of the papers", which)
-    export.add_argument("--out", type=file_path, required=True, metavar="FILE", help=".csv, .md, .html, .jsonl, .bib …")
+    export.add_argument(
+        "--out", type=file_path, required=True, metavar="FILE", help=".csv, .tsv, .md, .html, .jsonl, .bib …"
+    )
     importing = command("import", _import, "add the annotations of a JSONL file")
     importing.add_argument("file", type=file_path, metavar="annotations.jsonl")
     forget = command("forget", _forget, "remove a paper")
@@ -268,12 +270,19 @@ def _save(
 
 def _import(corpus: Corpus, arguments: argparse.Namespace) -> Exit:
     added = corpus.add(read_annotations(arguments.file), source=arguments.file.name)
+    if arguments.json:
+        show_records([{"new": added.new, "replaced": added.replaced, "left_out": added.left_out}])
+        return Exit.DONE
     _say(f"{added.new} papers added, {added.replaced} replaced, {added.left_out} left out (failed or an older version)")
     return Exit.DONE
 
 
 def _forget(corpus: Corpus, arguments: argparse.Namespace) -> Exit:
     _known(corpus, arguments.id)
-    for facts in corpus.forget(arguments.id):
+    forgotten = corpus.forget(arguments.id)
+    if arguments.json:
+        show_records([{"forgotten": [{"id": facts.id, "title": facts.title} for facts in forgotten]}])
+        return Exit.DONE
+    for facts in forgotten:
         _say(f"forgotten: {facts.id} {facts.title}")
     return Exit.DONE

@@ -1,4 +1,4 @@
-"""What a user sees of an exception that nobody foresaw: one line, and a file for the report."""
+"""What a user sees of an exception that nobody foresaw, in our code or a skill's: one line, and a file for the report."""
 
 from __future__ import annotations
 
@@ -12,6 +12,15 @@ def hook(kind: type[BaseException], error: BaseException, trace: TracebackType |
 
     With ``-v`` on the command line the traceback is shown, too.
     """
+    from harness.console import clean
+
+    where = keep(kind, error, trace)
+    summary = " ".join(clean(str(error)).split())
+    sys.stderr.write(f"error: this is a bug in marginalia ({kind.__name__}: {summary}); please report it, {where}\n")
+
+
+def keep(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> str:
+    """Add the traceback to ``crash.log``, show it where ``-v`` asks for it, and say where it is (half a sentence)."""
     import traceback
 
     from harness.config import home
@@ -30,8 +39,7 @@ def hook(kind: type[BaseException], error: BaseException, trace: TracebackType |
         where = f"{path} could not be written ({failure.strerror})"
     if {"-v", "--verbose"} & set(sys.argv[1:]):
         sys.stderr.write(text)
-    summary = " ".join(clean(str(error)).split())
-    sys.stderr.write(f"error: this is a bug in marginalia ({kind.__name__}: {summary}); please report it, {where}\n")
+    return where
 
 
 def _private(path: str, flags: int) -> int:

@@ -165,7 +165,7 @@ def main(argv: Sequence[str], settings: Settings) -> int:
     if options.command == "show":
         _show([get(home(), options.id)], as_json=as_json, full=True)
     elif options.command == "clear":
-        _clear(home(), options.before)
+        _clear(home(), options.before, as_json=as_json)
     elif options.limit < 1:
         raise UsageError(f"--limit {options.limit}: not a number of runs", "give 1 or more")
     else:
@@ -173,14 +173,20 @@ def main(argv: Sequence[str], settings: Settings) -> int:
     return Exit.DONE
 
 
-def _clear(folder: Path, text: str) -> None:
+def _clear(folder: Path, text: str, *, as_json: bool) -> None:
     import sys
+
+    from harness.console import show_records
 
     try:
         before = date.fromisoformat(text)
     except ValueError:
         raise UsageError(f"--before {text}: not a date", "write it as 2026-01-31") from None
-    sys.stderr.write(f"{clear(folder, before)} runs deleted\n")
+    deleted = clear(folder, before)
+    if as_json:
+        show_records([{"deleted": deleted, "before": before.isoformat()}])
+    else:
+        sys.stderr.write(f"{deleted} runs deleted\n")
 
 
 def _show(entries: Sequence[Entry], *, as_json: bool, full: bool = False) -> None:

@@ -35,7 +35,9 @@ def models_main(argv: Sequence[str], settings: Settings) -> int:
     install = commands.add_parser("install", help="put a registry model into the running Ollama")
     install.add_argument("name", metavar="NAME", help="name in the registry")
     args = parser.parse_args(argv)
-    return _install(args.name, settings) if args.command == "install" else _table(args, settings)
+    if args.command == "install":
+        return _install(args.name, settings, as_json=args.json or settings.json)
+    return _table(args, settings)
 
 
 def _tasks() -> tuple[list[tuple[str, bool]], dict[str, str], list[str]]:
@@ -87,7 +89,7 @@ def _needless(offer: Offer, without: Mapping[str, str]) -> Offer:
     return replace(offer, why=f"without a model it {without[offer.task]}; {offer.why}")
 
 
-def _install(name: str, settings: Settings) -> int:
+def _install(name: str, settings: Settings, *, as_json: bool) -> int:
     from harness.models.ollama_daemon import OllamaDaemon
     from harness.models.ollama_install import install
     from harness.registry import find, verify
@@ -117,7 +119,10 @@ def _install(name: str, settings: Settings) -> int:
             on_progress=on_progress,
         )
     daemon.close()
-    sys.stdout.write(f"{tag} is in Ollama: ollama run {tag}\n")
+    if as_json:
+        show_records([{"installed": entry.name, "ollama": tag, "host": daemon.url}])
+    else:
+        sys.stdout.write(f"{tag} is in Ollama: ollama run {tag}\n")
     return Exit.DONE
 
 

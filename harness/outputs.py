@@ -20,6 +20,7 @@ from harness.annotation_tables import (
     write_jsonl,
     write_markdown,
     write_parquet,
+    write_tsv,
 )
 from harness.bibtex import write_bibtex
 from harness.errors import InputError, UsageError
@@ -33,6 +34,7 @@ WRITERS: Mapping[str, Callable[[IO[Any], Annotations], None]] = {
     ".jsonl": write_jsonl,
     ".md": write_markdown,
     ".parquet": write_parquet,
+    ".tsv": write_tsv,
 }
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 

@@ -184,8 +184,9 @@ def score(name: str, report: Path, model: str = "", where: Sequence[Path] | None
     registry = _registry_of(_need(name, where), where)
     with locked(registry / ".lock"):
         entry, counts = scored(_need(name, [registry]), measured, model)
-        with atomic_write(counts_file(entry)) as handle:
-            handle.write(counts)
+        if counts:
+            with atomic_write(counts_file(entry)) as handle:
+                handle.write(counts)
         return _save(registry, entry)
 
 

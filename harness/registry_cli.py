@@ -47,7 +47,7 @@ def _parser() -> Parser:
         ("score", _score, "NAME", "write measured scores into an entry, and their counts beside it"),
         ("promote", _promote, "NAME", "serve an entry from now on, if it passes its gate"),
         ("rollback", _rollback, "TASK", "serve again what the last promotion replaced (a task, or the model's name)"),
-        ("history", _history, "", "what was promoted and rolled back, and when"),
+        ("history", _history, "[NAME]", "what was promoted and rolled back, and when; of one model, or of all"),
         ("verify", _verify, "[NAME]", "check files and hashes of one entry, or of all"),
     ):
         command = commands.add_parser(name, help=text, description=text)
@@ -55,7 +55,7 @@ def _parser() -> Parser:
         if argument:
             command.add_argument("name", metavar=argument.strip("[]"), nargs="?" if argument.startswith("[") else None)
         if name == "score":
-            command.add_argument("report", type=Path, metavar="SCORES.json", help="of finetune/eval.py annotate -o")
+            command.add_argument("report", type=Path, metavar="SCORES.json", help="of finetune/eval.py annotate or ask")
             command.add_argument("--model", default="", help="how the report names it (its own name unless given)")
     return parser
 
@@ -111,7 +111,7 @@ def _show(args: argparse.Namespace, settings: Settings) -> int:
 
 def _report(change: registry.Change, settings: Settings) -> int:
     if settings.json:
-        show_records([{"active": change.active.name, "retired": list(change.retired)}])
+        show_records([{"task": change.active.task, "active": change.active.name, "retired": list(change.retired)}])
     else:
         _say(f"{change.active.name} is served for {change.active.task}")
         for name in change.retired:
@@ -130,6 +130,8 @@ def _score(args: argparse.Namespace, settings: Settings) -> int:
 
 def _history(args: argparse.Namespace, settings: Settings) -> int:
     lines = registry_history.read(registry.folders())
+    if args.name:
+        lines = [line for line in lines if registry_history.is_of(line, args.name)]
     if settings.json:
         show_records(lines)
     else:

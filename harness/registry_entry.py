@@ -20,6 +20,8 @@ _HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,349}")
 _TASK = re.compile(r"[a-z][a-z0-9-]*")
 _CONTRACT = re.compile(r"[a-z][a-z0-9-]*(?:/[a-z][a-z0-9-]*)?@[0-9]+")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_QUANTISED = re.compile(r"(?:^|-)(q\d\w*|b?f16)$")
+"""The end of a tag that names how the weights are stored: ``q4_0``, ``3b-q8_0``."""
 
 
 def normalise(name: str) -> str:
@@ -109,8 +111,14 @@ class Entry:
 
     @property
     def family(self) -> str:
-        """The name without its tag: entries of one family and task replace each other."""
-        return self.name.rpartition(":")[0].casefold()
+        """What entries of one task have in common that replace each other: the name without its tag.
+
+        A quantisation that the tag ends with stays: ``m:q4_0`` and ``m:q8_0`` are served side by side, each for what it is
+        good for, and ``m:2-q8_0`` replaces ``m:q8_0`` alone.
+        """
+        name, _, tag = self.name.casefold().rpartition(":")
+        found = _QUANTISED.search(tag)
+        return f"{name}:{found[1]}" if found else name
 
     @property
     def gguf_path(self) -> Path | None:

@@ -91,19 +91,35 @@ def counts_file(entry: Entry) -> Path:
 
 
 def read_report(path: Path) -> Mapping[str, Any]:
-    """A scores file: ``set``, ``papers``, ``models`` (each ``model``, ``macro_f1``, ``f1``, ``counts``). InputError."""
+    """A scores file: ``set``, ``papers``, ``models`` (each ``model``, ``macro_f1``, ``f1``, ``counts``).
+
+    That of answers says ``"task": "ask"``, and its models have ``scores`` with intervals instead. Raises InputError.
+    """
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
-        for row in report["models"]:
+        if _of_answers(report):
+            for row in report["models"]:
+                str(row["model"]), _means(row)
+        for row in () if _of_answers(report) else report["models"]:
             if _array(row["counts"]).shape[0] != len(report["papers"]):
                 raise ValueError(f"{row['model']} has counts of other papers")
             str(row["model"]), float(row["macro_f1"][0]), {move: float(value[0]) for move, value in row["f1"].items()}
         str(report["set"])
     except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
-        remedy = "write it with: python finetune/eval.py annotate --models … -o FILE"
+        remedy = "write it with: python finetune/eval.py annotate (or ask) --models … -o FILE"
         raise InputError(f"{path}: is no scores file ({error})", remedy) from None
     found: Mapping[str, Any] = report
     return found
+
+
+def _of_answers(report: Any) -> bool:
+    """Whether a report is of ``finetune/eval.py ask``, which has no counts of papers and moves."""
+    return isinstance(report, dict) and report.get("task") == "ask"
+
+
+def _means(row: Mapping[str, Any]) -> dict[str, float]:
+    """What was measured of a model's answers, without the intervals."""
+    return {name: float(values[0]) for name, values in row["scores"].items() if values is not None}
 
 
 def _array(counts: Any) -> Counts:
@@ -116,7 +132,7 @@ def _array(counts: Any) -> Counts:
 
 
 def scored(entry: Entry, report: Mapping[str, Any], model: str = "") -> tuple[Entry, str]:
-    """The entry with the scores of one model of a report, and the text of its counts file.
+    """The entry with the scores of one model of a report, and the text of its counts file: empty where it has none.
 
     ``model`` is how the report names it, the entry's own name unless given. Every model of the report keeps its counts,
     so that the candidate can be compared with what is served without writing into that one's folder. Raises UsageError.
@@ -126,6 +142,8 @@ def scored(entry: Entry, report: Mapping[str, Any], model: str = "") -> tuple[En
     if known not in rows:
         raise UsageError(f"the scores have no model {model or entry.name}", f"name one with --model: {', '.join(rows)}")
     row = rows[known]
+    if _of_answers(report):
+        return replace(entry, scores={**entry.scores, report["set"]: _means(row)}), ""
     values = {"macro_f1": row["macro_f1"][0], **{move: value[0] for move, value in row["f1"].items()}}
     kept = {name: other["counts"] for name, other in rows.items()}
     macro = {name: other["macro_f1"][0] for name, other in rows.items()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,3 +35,13 @@ def read(folders: Iterable[Path]) -> list[dict[str, Any]]:
             except ValueError:
                 continue
     return sorted(found, key=lambda entry: str(entry.get("time", "")))
+
+
+def is_of(line: Mapping[str, Any], name: str) -> bool:
+    """Whether a line tells of a model, with or without its tag.
+
+    >>> is_of({"active": "a:2", "retired": ["b:1"]}, "b"), is_of({"active": "a:2"}, "a:1")
+    (True, False)
+    """
+    names = [str(line.get("active", "")), *map(str, line.get("retired") or [])]
+    return any(name in (one, one.rpartition(":")[0]) for one in names)

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, cast
 from harness import config
 from harness.config import Settings
 from harness.context import Context
-from harness.errors import Exit, MarginaliaError, NoModelError, UsageError
+from harness.errors import Exit, InputError, MarginaliaError, NoModelError, UsageError
 from harness.models.base import Model, ModelInfo, OnText
 from harness.skill_files import GENERAL, WITHOUT
-from harness.skills import InstalledSkill, Outcome, Skill, find_skills, get_skill
+from harness.skills import BUILT_IN, InstalledSkill, Outcome, Skill, find_skills, get_skill
 from harness.task import Task, parse_task, slash_name
 
 if TYPE_CHECKING:
@@ -121,8 +121,28 @@ class Session:
             entry["skill"] = task.skill
             if task.why:
                 self.console.print(task.why, style="dim")
-            outcome = self.skill(task.skill).run(task, self._context(task, stdin, interactive))
+            with self._blaming(get_skill(task.skill, self.skills)) as skill:
+                outcome = skill.run(task, self._context(task, stdin, interactive))
             return self._note(entry, outcome)
+
+    @contextmanager
+    def _blaming(self, installed: InstalledSkill) -> Iterator[Skill]:
+        """The loaded skill. What its code raises unforeseen is told as a fault of the skill where it is not one of ours."""
+        try:
+            yield installed.load()
+        except (MarginaliaError, BrokenPipeError):
+            raise
+        except Exception as error:
+            if installed.source == BUILT_IN:
+                raise
+            from harness.console import clean
+            from harness.crash import keep
+
+            where = keep(type(error), error, error.__traceback__)
+            what = " ".join(clean(f"{type(error).__name__}: {error}").split())
+            raise InputError(
+                f"the skill {installed.name} in {installed.file.folder} has a fault ({what}); {where}", "tell its author"
+            ) from error
 
     def chat(self, text: str, on_text: OnText | None = None, cancel: threading.Event | None = None) -> Outcome:
         """Answer plain text from the general chat model, with the conversation so far, and log it.

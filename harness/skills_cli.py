@@ -34,7 +34,7 @@ def main(argv: Sequence[str], settings: Settings) -> int:
     if options.command == "validate":
         return _validate(options.folder, as_json=options.json or settings.json)
     if options.command == "trust":
-        return _trust(options.folder)
+        return _trust(options.folder, as_json=options.json or settings.json)
     return _list(as_json=options.json or settings.json)
 
 
@@ -87,8 +87,9 @@ def _validate(folder: Path, *, as_json: bool) -> int:
     return Exit.FAILED if problems else Exit.DONE
 
 
-def _trust(text: str) -> int:
+def _trust(text: str, *, as_json: bool) -> int:
     from harness.config import home
+    from harness.console import show_records
     from harness.skill_files import FILE
     from harness.skills import BUILT_IN, find_skills, get_skill
     from harness.trust import trust
@@ -102,5 +103,8 @@ def _trust(text: str) -> int:
     if not (folder / FILE).is_file():
         raise InputError(f"{folder}: holds no {FILE}", "name the folder of one skill")
     digest = trust(folder, home())
-    sys.stderr.write(f"trusted: {folder.resolve()} with its files as they are now ({digest[:19]}…)\n")
+    if as_json:
+        show_records([{"trusted": str(folder.resolve()), "digest": digest}])
+    else:
+        sys.stderr.write(f"trusted: {folder.resolve()} with its files as they are now ({digest[:19]}…)\n")
     return Exit.DONE

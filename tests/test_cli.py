@@ -181,12 +181,13 @@ def test_idle_pipe_does_not_stop_a_task_that_needs_no_input(env: dict[str, str])
     assert done.stdout == b"**hello**\n"
 
 
-def test_a_bug_is_one_line_and_a_file(env: dict[str, str]) -> None:
+def test_a_fault_of_a_skill_is_one_line_and_a_file(env: dict[str, str]) -> None:
     done = agent("/try --mode bug", env=env)
     crash = Path(env["MARGINALIA_HOME"]) / "crash.log"
     assert done.returncode == 1
     assert done.stderr.decode() == (
-        f"error: this is a bug in marginalia (ZeroDivisionError: a bug); please report it, the traceback is in {crash}\n"
+        f"error: the skill try in {crash.parent / 'skills' / 'try'} has a fault (ZeroDivisionError: a bug); "
+        f"the traceback is in {crash}; tell its author\n"
     )
     agent("/try --mode bug", env=env)
     assert crash.read_text().count("Traceback") == 2

@@ -314,3 +314,23 @@ def test_forget(filled: Path, run: Run) -> None:
     assert [line.split("\t")[0] for line in run("list")[1:]] == ["10.1000/xyz", "2501.00001"]
     with pytest.raises(InputError, match="is not in the corpus"):
         main(["forget", "2402.11651"], Settings())
+
+
+def test_import_and_forget_as_json_are_one_object(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("new.jsonl").write_text(json.dumps(record("2601.00009", "Ninth", "Nine.", None)) + "\n", encoding="utf-8")
+    assert main(["import", "new.jsonl"], Settings(json=True)) == 0
+    out, err = capsys.readouterr()
+    assert (json.loads(out), err) == ({"new": 1, "replaced": 0, "left_out": 0}, "")
+    assert main(["forget", "2601.00009", "--json"], Settings()) == 0
+    out, err = capsys.readouterr()
+    assert (json.loads(out), err) == ({"forgotten": [{"id": "2601.00009", "title": "Ninth"}]}, "")
+
+
+def test_export_as_tsv_is_read_back(home: Path) -> None:
+    with Corpus(corpus_path()) as corpus:
+        corpus.add(RECORDS, ROWS, source="test")
+    assert main(["export", "--out", "all.tsv"], Settings()) == 0
+    with open("all.tsv", newline="", encoding="utf-8") as handle:
+        rows = {row["title"]: row for row in csv.DictReader(handle, delimiter="\t")}
+    assert rows[RECORDS[0]["title"]]["claim"] == "Agents\tget fast."
+    assert rows["Tiny models"]["limitation_sentences"] == "2;5"

@@ -30,6 +30,7 @@ from harness import registry
 from harness.config import ROOT
 from harness.errors import InputError, ModelUnavailable, UsageError
 from harness.registry import Entry, Gate
+from skills.expand.prompt import TEMPLATE
 
 SHAPE = {"max_position_embeddings": 4096, "hidden_size": 256, "num_hidden_layers": 2}
 PAPERS = [
@@ -180,6 +181,38 @@ def ollama() -> Iterator[OllamaServer]:
         yield server
 
 
+@pytest.mark.parametrize("contract", ["ask@1", "expand@1"])
+def test_models_of_the_other_skills(ready: Path, tmp_path: Path, contract: str) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(ready / "run", run)
+    (run / "config.yaml").write_text(f"contract: {contract}\n")
+    name = "research-qa:q8_0" if contract == "ask@1" else "qmd-expand:mine"
+    export.export(replace(plan(ready, tmp_path, types=("q8_0",)), run=run, name=name))
+    (entry,) = registry.load(tmp_path / "registry")
+    assert (entry.name, entry.task, entry.contract, entry.status) == (name, contract[:-2], contract, "candidate")
+    commands = parse((tmp_path / "out/Modelfile").read_text())
+    stops = [value for key, value in commands if key == "PARAMETER stop"]
+    if contract == "ask@1":
+        assert (dict(commands)["PARAMETER num_ctx"], stops) == ("4096", ["<|im_end|>"])
+        assert entry.gate == Gate("qa_test", "factual_accuracy", 0.6)
+    else:
+        assert dict(commands)["TEMPLATE"] == TEMPLATE
+        assert "<|im_end|>" in stops
+        assert entry.gate == Gate("expand_queries", "percentage", 90.0)
+
+
+def test_a_contract_without_prompts_is_told_before_any_work(ready: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no prompts are known"):
+        export.export(plan(ready, tmp_path, contract="annotate/other@1"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_gates_are_those_of_the_contract_but_for_what_is_said(ready: Path, tmp_path: Path) -> None:
+    options = ["--base", str(ready / "base"), "--contract", "ask@1", "--gate-minimum", "0.7"]
+    args = export.parser().parse_args([str(ready / "run"), *options])
+    assert export.plan_of(args).gate == Gate("qa_test", "factual_accuracy", 0.7)
+
+
 def test_ollama_create_through_the_api(ready: Path, tmp_path: Path, ollama: OllamaServer) -> None:
     said: list[str] = []
     export.export(plan(ready, tmp_path, types=("f16",), ollama=ollama.url), said.append)
@@ -314,6 +347,8 @@ def test_a_dry_run_lists_and_sends_nothing(
     assert publish.main([*where, "me/model", "--dry-run"]) == 0
     assert "merged/model.safetensors" in capsys.readouterr().out
     assert publish.main([*where, "model"]) == 2
+    assert publish.main([str(ready), "--run", str(ready / "run"), "--repo", "me/model", "--dry-run"]) == 1
+    assert "export.json: missing; name the --out folder of python -m finetune.export" in capsys.readouterr().err
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     assert publish.main([*where, "me/model"]) == 1
     assert "needs the network" in capsys.readouterr().err
@@ -331,3 +366,31 @@ def test_a_hub_that_refuses(ready: Path, done: Path) -> None:
 def test_command_line_without_a_base(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert export.main([str(tmp_path), "--base", str(tmp_path / "none"), "--out", str(tmp_path / "out")]) == 1
     assert "no such base folder" in capsys.readouterr().err
+
+
+def test_a_base_of_the_hub_keeps_its_name_and_its_licence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not the commit hash that its folder in the cache is called after; the model card comes along when it is fetched."""
+    import fnmatch
+
+    import huggingface_hub
+
+    from finetune.sft import base as bases
+
+    folder = (
+        tmp_path / "hub" / "models--Qwen--Qwen2.5-7B-Instruct" / "snapshots" / "a09a35458c702b33eeacc393d103063234e8bc28"
+    )
+    asked: list[str] = []
+
+    def download(name: str, allow_patterns: list[str]) -> str:
+        asked.extend(allow_patterns)
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text("{}")
+        (folder / "README.md").write_text("---\nlicense: apache-2.0\n---\n")
+        return str(folder)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    fetched = bases.fetch(bases.Base("Qwen/Qwen2.5-7B-Instruct", None, None), is_offline=False)
+    assert fetched.folder == folder
+    assert all(any(fnmatch.fnmatch(name, pattern) for pattern in asked) for name in ("README.md", "LICENSE", "merges.txt"))
+    assert export._base_name(folder) == "Qwen/Qwen2.5-7B-Instruct"
+    assert export.licence_of(folder) == "apache-2.0"

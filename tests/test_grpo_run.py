@@ -21,7 +21,7 @@ from finetune.grpo import run as runs  # noqa: E402
 from finetune.grpo.config import GrpoConfig  # noqa: E402
 from finetune.sft import checkpoints  # noqa: E402
 from finetune.sft.run import Run  # noqa: E402
-from finetune.train import main  # noqa: E402
+from finetune.train import CONFIGS, config_file, main  # noqa: E402
 from harness.console import stderr_console  # noqa: E402
 from harness.errors import InputError, UsageError  # noqa: E402
 from skills.expand.prompt import CONTRACT  # noqa: E402
@@ -172,6 +172,33 @@ def test_a_dry_run_shows_the_guard_and_trains_nothing(root: Path, capsys: pytest
     assert "fixed template" in told
     assert "/no_think Expand this search query: " in told
     assert not (root / "dry").exists()
+
+
+def test_a_dry_run_of_what_is_still_to_come(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """QMD's own command, before SFT has made the base and anyone the data."""
+    places = [f"base={root / 'nobase'}", f"data={root / 'nodata'}"]
+    changes = [word for place in places for word in ("--set", place)]
+    assert main(["grpo", "--config", "configs/grpo.yaml", "--dry-run", *changes]) == 0
+    told = capsys.readouterr().out
+    assert "3,200 answers" in told  # 200 steps, 4 queries, 4 answers each
+    assert "nobase: no such base folder" in told
+    assert "prepare_data.py" in told
+    assert main(["grpo", "--config", "configs/grpo.yaml", "--dry-run", "--set", f"base={root / 'nobase'}",
+                 "--set", f"data={root / 'data'}"]) == 0  # fmt: skip
+    assert "the reward against its adversaries" in capsys.readouterr().out
+    (root / "broken").mkdir()
+    assert main(["grpo", str(SMOKE), "--dry-run", "--set", f"data={root / 'broken'}"]) == 1
+    assert "card.json" in capsys.readouterr().err
+
+
+def test_files_go_by_the_names_that_the_reports_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert config_file(Path("configs/sft.yaml")) == CONFIGS / "qmd-sft.yaml"
+    assert config_file(Path("finetune/configs/grpo.yaml")) == CONFIGS / "qmd-grpo.yaml"
+    assert config_file(Path("mini.yaml")) == CONFIGS / "mini.yaml"
+    assert config_file(Path("mine/sft.yaml")) == Path("mine/sft.yaml")  # somebody's own, that is not there
+    monkeypatch.chdir(tmp_path)
+    Path("sft.yaml").write_text("base: x\n")
+    assert config_file(Path("sft.yaml")) == Path("sft.yaml")
 
 
 def test_a_file_must_be_given(capsys: pytest.CaptureFixture[str]) -> None:

@@ -103,3 +103,10 @@ def test_command_clears(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
         log.main(["--limit", "0"], Settings())
     with pytest.raises(UsageError, match="--before"):
         log.main(["clear"], Settings())
+
+
+def test_clear_as_json_is_one_object(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log.write(home, entry("old"))
+    assert log.main(["clear", "--before", "2999-01-01"], Settings(json=True)) == 0
+    out, err = capsys.readouterr()
+    assert (json.loads(out), err) == ({"deleted": 1, "before": "2999-01-01"}, "")

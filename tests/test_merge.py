@@ -16,6 +16,7 @@ pytest.importorskip("peft", reason="needs the finetune extra")
 import peft
 from tiny_hf import greedy, make_folder, make_tokenizer, torch, transformers
 
+from finetune.evaluation.expansion_adapters import merged_after
 from finetune.hf_checkpoint import read_tensors
 from finetune.merge import main, merge
 from finetune.sft.base import weights_digest
@@ -195,4 +196,28 @@ def test_command_line(tmp_path: Path, base: Path, capsys: pytest.CaptureFixture[
     arguments = ["--base", str(base), "--out", str(tmp_path / "merged")]
     assert main([str(tmp_path / "run"), *arguments]) == 0
     assert main([str(tmp_path / "nothing"), *arguments]) == 1
-    assert "adapter_config.json: missing" in capsys.readouterr().err
+    assert "adapter_config.json: missing; name the output folder of finetune/train.py" in capsys.readouterr().err
+
+
+def test_an_adapter_on_merged_weights_is_measured_on_them(base: Path, tmp_path: Path) -> None:
+    """Where GRPO's adapter names the base of SFT's, SFT is merged in first; where it names the merged folder, it is not."""
+    tokenizer = make_tokenizer()
+    train(base, tmp_path / "sft", tokenizer, tokens=False)
+    merged = merge(tmp_path / "sft", base, tmp_path / "merged")
+    train(merged, tmp_path / "grpo", tokenizer, tokens=False, r=2)
+    wanted = merge(tmp_path / "grpo", merged, tmp_path / "whole") / "model.safetensors"
+    sft, grpo = (str(tmp_path / name / "adapter") for name in ("sft", "grpo"))
+    with merged_after(grpo, sft) as opened:
+        assert opened == grpo
+    described = Path(grpo) / "adapter_config.json"
+    described.write_text(json.dumps({**json.loads(described.read_text()), "base_model_name_or_path": str(base)}))
+    with merged_after(grpo, sft) as opened:
+        assert (Path(opened) / "model.safetensors").read_bytes() == wanted.read_bytes()
+    assert not Path(opened).exists()
+    with merged_after(grpo, "") as alone, merged_after("qmd-expand:mini", sft) as named:
+        assert (alone, named) == (grpo, "qmd-expand:mini")
+    for adapter in (grpo, sft):
+        described = Path(adapter) / "adapter_config.json"
+        described.write_text(json.dumps({**json.loads(described.read_text()), "base_model_name_or_path": "Qwen/none-here"}))
+    with pytest.raises(InputError, match="Qwen/none-here: the base of both adapters"), merged_after(grpo, sft):
+        pass

@@ -90,11 +90,11 @@ def test_write_all_writes_and_removes_only_what_it_made(tmp_path: Path) -> None:
     write(ENTRY, shelf)
     write(replace(ENTRY, name="reader:latest"), shelf)
     write(replace(ENTRY, name="tag:only", gguf=None, ollama="tag:only"), shelf)
-    assert [path.name for path in write_all(shelf, folder)] == ["reader", "reader-one"]
+    assert [path.name for path in write_all(shelf, folder)] == ["reader-one.Modelfile", "reader.Modelfile"]
     (folder / "NOTES").write_text("mine")
     (shelf / "reader" / "one.toml").unlink()
     write_all(shelf, folder)
-    assert sorted(path.name for path in folder.iterdir()) == ["NOTES", "reader"]
+    assert sorted(path.name for path in folder.iterdir()) == ["NOTES", "reader.Modelfile"]
     write(replace(ENTRY, name="a:b-c"), shelf)
     write(replace(ENTRY, name="a-b:c"), shelf)
     with pytest.raises(InputError, match="two entries would write it"):
@@ -102,8 +102,9 @@ def test_write_all_writes_and_removes_only_what_it_made(tmp_path: Path) -> None:
 
 
 def test_file_names() -> None:
-    assert file_name(replace(ENTRY, name="hf.co/a/b:q8")) == "hf.co-a-b-q8"
-    assert file_name(replace(ENTRY, name="x:latest")) == "x"
+    assert file_name(replace(ENTRY, name="hf.co/a/b:q8")) == "hf.co-a-b-q8.Modelfile"
+    assert file_name(replace(ENTRY, name="x:latest")) == "x.Modelfile"
+    assert file_name(replace(ENTRY, name="x:mini", ollama="x:latest")) == "x.Modelfile"
 
 
 def test_the_checked_in_modelfiles_are_up_to_date() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import struct
 import threading
 from pathlib import Path
@@ -10,11 +11,14 @@ from pathlib import Path
 import pytest
 from ollama_server import OllamaServer
 
+from harness import registry
+from harness.config import Settings
 from harness.errors import InputError, ModelError, ModelUnavailable, UsageError
 from harness.models import ollama_install
 from harness.models.base import Message, Options, Request
 from harness.models.ollama import OllamaDaemon, OllamaModel
 from harness.models.ollama_install import install
+from harness.models_cli import models_main
 
 
 def header_only_gguf(path: Path, context: int = 512, padding: int = 0) -> Path:
@@ -180,3 +184,20 @@ def test_an_installed_gguf_is_served_by_llama_cpp(tmp_path):
     assert reply.prompt_tokens > 2
     assert len(reply.logprobs) == reply.completion_tokens
     assert stopped.finish == "cancelled"
+
+
+def test_the_command_as_json_prints_one_object(server, gguf, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("MARGINALIA_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(registry, "ROOT", tmp_path / "root")
+    digest = hashlib.sha256(gguf.read_bytes()).hexdigest()
+    entry = registry.Entry(
+        name="nanda-annotator:own", task="annotate", gguf=registry.Gguf("own.gguf", digest, gguf.stat().st_size)
+    )
+    folder = registry.write(entry, registry.folders()[0]).folder
+    (folder / "own.gguf").write_bytes(gguf.read_bytes())
+    assert models_main(["install", "nanda-annotator:own"], Settings(json=True, ollama_host=server.url)) == 0
+    assert json.loads(capsys.readouterr().out) == {
+        "installed": "nanda-annotator:own",
+        "ollama": "nanda-annotator:own",
+        "host": server.url,
+    }

@@ -236,3 +236,16 @@ def test_topic_on_real_papers() -> None:
     papers = list(open_papers("Survey of RAG techniques", corpus=[path], offline=True).papers)
     assert 10 <= len(papers) <= 25
     assert all("rag" in f"{paper.title} {paper.abstract}".casefold() for paper in papers)
+
+
+def test_remarks_on_a_folder_are_one_line(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.csv").write_text("id,abstract\n1,text\n,more\n", encoding="utf-8")
+    source = open_papers(str(tmp_path))
+    list(source.papers)
+    (line,) = source.remarks()
+    assert line.startswith("2 files: abstract from column 'abstract' (2 files); 2 rows without an id, called row-N")
+    assert len(source.remarks(verbose=True)) == 4
+    single = open_papers(str(tmp_path / "a.csv"))
+    list(single.papers)
+    assert single.remarks() == single.notes

@@ -122,7 +122,8 @@ def test_search_pages_until_it_has_enough(server: Server) -> None:
     assert [query["search_query"] for query in server.queries] == [["all:rag AND all:agent"]] * 2
     assert [query["start"] for query in server.queries] == [["0"], ["100"]]
     assert [query["max_results"] for query in server.queries] == [["100"], ["20"]]
-    assert "searched arXiv for rag agent" in source.notes
+    assert "asking arXiv (127.0.0.1" in source.notes[0]
+    assert "up to 120 papers on: rag agent (--offline forbids it)" in source.notes[0]
 
 
 def test_a_topic_that_the_files_do_not_have_is_searched_for(server: Server, tmp_path: Path) -> None:
@@ -131,6 +132,21 @@ def test_a_topic_that_the_files_do_not_have_is_searched_for(server: Server, tmp_
     source = open_papers("zebras", corpus=[tmp_path / "p.csv"])
     assert [(paper.id, paper.source) for paper in source.papers] == [("2402.11651v2", "arXiv")]
     assert any("no paper on 'zebras'" in note for note in source.notes)
+
+
+def test_what_is_asked_where_is_told_before_it_is_asked(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "p.csv").write_text("id,abstract\n1,about whales\n")
+    server.answers = [(200, entries("2402.11651v2")), (200, entries("2402.11651v2"))]
+    told: list[tuple[str, int]] = []
+    source = open_papers("zebras", corpus=[tmp_path / "p.csv"], tell=lambda line: told.append((line, len(server.queries))))
+    assert [asked for _, asked in told] == [0, 0], "nothing may be asked before it is told"
+    assert "p.csv: no paper on 'zebras'" in told[0][0]
+    assert "asking arXiv (127.0.0.1" in told[1][0]
+    assert told[1][0].endswith("papers on: zebra (--offline forbids it)")
+    assert not any("asking" in note for note in source.notes)
+    open_papers("2402.11651", tell=lambda line: told.append((line, len(server.queries))))
+    assert told[2][0].endswith(" for 2402.11651")
+    assert told[2][1] == 1
 
 
 def test_nothing_found(server: Server) -> None:

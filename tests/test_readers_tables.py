@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 
 from harness.errors import InputError, UsageError
 from harness.readers import Paper, PaperSource, open_papers
+from harness.readers.columns import resolve
+from harness.readers.source import Table
 
 DATA = Path(__file__).parents[2] / "shared" / "data" / "papers"
 
@@ -43,6 +45,39 @@ def test_the_abstract_column_is_found_by_meaning(tmp_path: Path, name: str) -> N
     assert (papers[0].id, papers[0].title, papers[0].abstract) == ("10.1/x", "T", "Text.")
     assert source.fieldnames == ("DOI", "TI", name)
     assert any(f"'{name.strip()}'" in note for note in source.notes)
+
+
+EXPORTS = {
+    "scopus": ("Authors,Title,Year,Source title,DOI,Abstract,EID", "Title", "DOI"),
+    "scopus by api": ("dc:identifier,dc:title,prism:publicationName,dc:description", "dc:title", "dc:identifier"),
+    "web of science": ("Article Title,Source Title,Abstract,UT (Unique WOS ID)", "Article Title", "UT (Unique WOS ID)"),
+    "web of science, tags": ("AU,TI,SO,DE,ID,AB,DI,UT,PM", "TI", "UT"),
+    "pubmed": ("PMID,Title,Authors,Journal/Book,Abstract", "Title", "PMID"),
+    "zotero": ("Key,Item Type,Author,Title,Publication Title,Abstract Note", "Title", "Key"),
+    "endnote": ("Reference Type,Primary Title,Journal,Abstract,Accession Number", "Primary Title", "Accession Number"),
+    "ris": ("TY,T1,JO,N2,AN", "T1", "AN"),
+    "openalex": ("openalex_id,display_name,publication_year,abstract", "display_name", "openalex_id"),
+    "semantic scholar": ("paperId,corpusId,title,venue,abstract,tldr", "title", "paperId"),
+    "arxiv": ("id,submitter,title,journal-ref,abstract", "title", "id"),
+    "ieee": ("Document Title,Authors,Publication Title,Abstract,PDF Link,Document Identifier", "Document Title", None),
+    "dimensions": ("Rank,Publication ID,Title,Source title,Abstract", "Title", "Publication ID"),
+    "springer": ("Item Title,Publication Title,Item DOI,Abstract (English)", "Item Title", None),
+    "biorxiv": ("preprint_doi,preprint_title,preprint_abstract,published_journal", "preprint_title", "preprint_doi"),
+    "by hand": ("Heading,Summary", "Heading", None),
+    "by hand, too": ("Paper,Journal,Description", "Paper", None),
+}  # fmt: skip
+"""Column names as exports have them, and those of title and id."""
+
+
+@pytest.mark.parametrize("export", EXPORTS)
+def test_columns_of_the_usual_exports(tmp_path: Path, export: str) -> None:
+    header, title, identity = EXPORTS[export]
+    names = header.split(",")
+    columns = resolve(Table("t", "csv", tuple(names), lambda: iter(()), 0), {})
+    assert (columns.title, columns.id) == (title, identity)
+    _, (paper,) = opened(tmp_path / "p.csv", f"{header}\n" + ",".join(f"v{n}" for n in range(len(names))))
+    assert paper.title == f"v{names.index(title)}"
+    assert paper.error is None
 
 
 def test_abstract_wins_over_summary_and_arxiv_id_over_id(tmp_path: Path) -> None:

@@ -329,7 +329,8 @@ def test_command_line(where: list[Path], capsys: pytest.CaptureFixture[str]) -> 
     assert lines[0].split() == ["model", "task", "status", "score", "contract"]
     assert lines[2].split() == ["nanda-annotator:v2", "annotate", "active", "0.800", "annotate/mark@1"]
     assert main(["rollback", "annotate"], Settings(json=True)) == 0
-    assert json.loads(capsys.readouterr().out) == {"active": "nanda-annotator:v1", "retired": ["nanda-annotator:v2"]}
+    rolled = {"task": "annotate", "active": "nanda-annotator:v1", "retired": ["nanda-annotator:v2"]}
+    assert json.loads(capsys.readouterr().out) == rolled
     assert main(["show", "nanda-annotator:v1"], Settings()) == 0
     assert tomllib.loads(capsys.readouterr().out)["status"] == "active"
     assert main(["list"], Settings(json=True)) == 0
@@ -347,3 +348,16 @@ def test_command_line(where: list[Path], capsys: pytest.CaptureFixture[str]) -> 
         main(["show", "v9"], Settings())
     with pytest.raises(UsageError, match="registry promote --help"):
         main(["promote"], Settings())
+
+
+def test_promote_and_rollback_as_json_are_one_object(where: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+    for tag in ("v1", "v2"):
+        make(where[0], tag)
+        assert main(["promote", f"nanda-annotator:{tag}"], Settings(json=True)) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [json.loads(line) for line in lines] == [
+        {"task": "annotate", "active": "nanda-annotator:v1", "retired": []},
+        {"task": "annotate", "active": "nanda-annotator:v2", "retired": ["nanda-annotator:v1"]},
+    ]
+    assert main(["rollback", "annotate"], Settings(json=True)) == 0
+    assert json.loads(capsys.readouterr().out)["active"] == "nanda-annotator:v1"

@@ -146,6 +146,9 @@ def test_promotion_through_the_registry(where: list[Path], tmp_path: Path, capsy
         ("rollback", "nanda-annotator:new"),
     ]
     assert lines[1]["retired"] == ["nanda-annotator:new"]
+    for name, count in (("nanda-annotator:newer", 2), ("nanda-annotator", 3), ("qmd-expand", 0)):
+        assert main(["history", name], Settings(json=True)) == 0
+        assert len(capsys.readouterr().out.splitlines()) == count, name
     with (user / "history.jsonl").open("a") as handle:
         handle.write('{"time": "20')  # killed while writing
     assert main(["history"], Settings()) == 0
@@ -186,3 +189,24 @@ def test_a_file_of_no_scores(where: list[Path], tmp_path: Path, spoil: Any) -> N
     with pytest.raises(InputError, match=r"scores\.json: is no scores file"):
         registry.score("nanda-annotator:x", path)
     assert registry.load(where[0])[0].scores == {}
+
+
+def test_scores_of_answers_and_two_quantisations_side_by_side(where: list[Path], tmp_path: Path) -> None:
+    gate = {"gate": Gate("qa_test", "factual_accuracy", 0.6)}
+    models = [
+        {"model": f"nanda-annotator:{tag}", "scores": {"factual_accuracy": [value, 0, 1], "perplexity": None}}
+        for tag, value in (("q8_0", 0.8), ("q4_0", 0.7), ("2-q4_0", 0.75))
+    ]
+    report = tmp_path / "scores.json"
+    report.write_text(json.dumps({"task": "ask", "set": "qa_test", "models": models}))
+    for tag in ("q8_0", "q4_0", "2-q4_0"):
+        make(where[0], tag, **gate)
+        entry = registry.score(f"nanda-annotator:{tag}", report)
+        assert set(entry.scores["qa_test"]) == {"factual_accuracy"}
+        assert not counts_file(entry).exists()
+        registry.promote(entry.name)
+    served = {entry.name.partition(":")[2]: entry.status for entry in registry.load(where[0])}
+    assert served == {"q8_0": "active", "q4_0": "retired", "2-q4_0": "active"}
+    report.write_text(json.dumps({"task": "ask", "set": "qa_test", "models": [{"model": "x", "scores": {"f1": []}}]}))
+    with pytest.raises(InputError, match="is no scores file"):
+        registry.score("nanda-annotator:q8_0", report)

@@ -249,6 +249,7 @@ def test_a_bug_is_one_line_and_a_crash_log(type_keys: Type, capsys: pytest.Captu
     assert len(session.asked) == 2
     err = capsys.readouterr().err
     assert "Traceback" not in err
+    assert "this is a bug in marginalia (RuntimeError: boom in two lines); please report it" in err
     assert str(data_folder / "crash.log") in err
     assert "RuntimeError: boom" in (data_folder / "crash.log").read_text(encoding="utf-8")
 

@@ -110,6 +110,22 @@ def test_chat_contracts_need_no_thresholds(place: Path) -> None:
     assert names == ["build", "train", "export", "evaluate", "gate"]
 
 
+def test_a_base_of_the_hub_is_the_same_before_and_after_it_was_fetched(
+    place: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Else a road that is given again would train its 7B model again, from the start."""
+    from finetune.sft import base as bases
+
+    (place / "train.yaml").write_text("base: Qwen/Qwen2.5-7B-Instruct\n")
+    monkeypatch.setattr(bases, "_cached", lambda name: None)
+    before = annotator.road(config(place, contract="quote"))
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    (cache / "config.json").write_text("{}")
+    monkeypatch.setattr(bases, "_cached", lambda name: cache)
+    assert annotator.road(config(place, contract="quote")) == before
+
+
 @pytest.mark.parametrize(
     ("change", "line"),
     [
@@ -135,6 +151,9 @@ def test_a_wrong_configuration_is_one_line(place: Path, change: dict[str, Any], 
 def test_the_shipped_configuration_is_right(capsys: pytest.CaptureFixture[str]) -> None:
     found = command.configured(command.DEFAULT, ["limit=800", "out=elsewhere", "compare=[a, b]"])
     assert (found.limit, found.out, found.compare) == (800, "elsewhere", ("a", "b"))
+    large = command.configured(ROOT / "finetune" / "configs" / "road-annotator-7b.yaml", [])
+    assert (large.contract, large.types[-1], large.held_out) == ("quote", "q4_K_M", found.held_out)
+    assert (ROOT / large.train).is_file()
     assert command.main(["annotator", "--set", "limit"]) == 2
     assert "has no '='" in capsys.readouterr().err
 

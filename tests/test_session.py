@@ -250,3 +250,18 @@ def test_changed_settings_close_the_models(home: Path) -> None:
     assert model.closed
     assert session.settings.model == "other"
     assert session.status() == {"model": "other"}
+
+
+def test_a_fault_of_a_third_party_skill_is_its_own(home: Path) -> None:
+    """Named: the skill, its folder, and where the traceback is. A fault of ours would go on as a bug."""
+    folder = next(home.rglob("skill.py")).parent
+    (folder / "skill.py").write_text("FLAGS = ()\n\n\ndef run(task, context):\n    raise KeyError('depth')\n")
+    trust(folder, home)
+    session = Session(Settings())
+    with pytest.raises(InputError) as caught:
+        session.run(f"/{folder.name} x")
+    assert f"the skill {folder.name} in {folder}" in str(caught.value)
+    assert "KeyError: 'depth'" in str(caught.value)
+    assert str(home / "crash.log") in str(caught.value)
+    assert "marginalia" not in caught.value.message.replace(str(home), "").replace(str(folder), "")
+    assert "skill.py" in (home / "crash.log").read_text(encoding="utf-8")

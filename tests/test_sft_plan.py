@@ -122,3 +122,20 @@ def test_curves_are_drawn_for_people(tmp_path: Path) -> None:
 def test_without_matplotlib_there_is_no_picture_and_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     assert not report.write_png(tmp_path / "loss.png", [], "test")
+
+
+@pytest.mark.parametrize(
+    ("file", "name", "millions", "maker"),
+    [
+        ("qmd-sft.yaml", "Qwen/Qwen3-1.7B", 1720.6, "prepare_data.py"),
+        ("qmd-sft.yaml", "Qwen/Qwen3-4B", 4022.5, "prepare_data.py"),
+        ("research-qa-sft.yaml", "Qwen/Qwen2.5-3B-Instruct", 3085.9, "qasa.py"),
+    ],
+)
+def test_bases_of_the_other_models_are_known_and_their_data_has_a_maker(
+    tmp_path: Path, file: str, name: str, millions: float, maker: str
+) -> None:
+    assert memory.measure(KNOWN[name], load(CONFIGS / file)).parameters / 1e6 == pytest.approx(millions, abs=0.1)
+    text = plan.render(plan.plan(load(CONFIGS / file, [f"base={name}", f"data={tmp_path / 'none'}"])))
+    assert maker in text
+    assert "memory in all, about" in text

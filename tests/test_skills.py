@@ -269,3 +269,12 @@ def test_command_refuses_wrong_usage(home: Path, argv: list[str]) -> None:
 def test_shipped_skills_are_valid(home: Path) -> None:
     for folder in sorted(path.parent for path in (ROOT / "skills").glob("*/SKILL.md")):
         assert validate(folder) == []
+
+
+def test_trust_as_json_is_one_object(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = make(Path(".agents/skills").absolute(), "greet-all", code=CODE)
+    assert skills_cli.main(["trust", "greet-all"], Settings(json=True)) == 0
+    out, err = capsys.readouterr()
+    told = json.loads(out)
+    assert (told["trusted"], err) == (str(folder.resolve()), "")
+    assert told["digest"] == folder_hash(folder)

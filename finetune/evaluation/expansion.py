@@ -29,9 +29,12 @@ HELP = """Scores of expansions, by category of queries.
 
 A model is a registry name, an Ollama tag, a GGUF file, a folder of save_pretrained or of a PEFT adapter, a .jsonl file of
 expansions that were made before (rows of a data set, or records of /expand), or "fixed-template", which knows nothing and
-scores high by the upstream rubric: compare with it. The score is the percentage of that rubric (rewards/SCORING.md); the
-strict reward and the check for leaks need the training rows (--train). What is scored is what /expand serves; --raw scores
-what the model writes by itself, greedy and without a grammar, as upstream does.
+scores high by the upstream rubric: compare with it. Where --model and --sft-model are adapters of one base, as the cloud
+scripts write them, the latter is merged in first: GRPO was trained on the merged weights.
+
+The score is the percentage of the published rubric (rewards/SCORING.md); the strict reward and the check for leaks need the
+training rows (--train). What is scored is what /expand serves; --raw scores what the model writes by itself, greedy and
+without a grammar, as upstream does.
 
 Answers are kept: a run that was killed goes on where it stopped. Exit 0 done, 1 a query got no expansion, 2 wrong usage,
 3 no model can run here.
@@ -45,7 +48,7 @@ def add_to(tasks: Any) -> None:
     source = task.add_mutually_exclusive_group(required=True)
     source.add_argument("--model", metavar="REF", help="what is scored")
     source.add_argument("--score-only", type=Path, metavar="FILE", help="score the expansions in a .jsonl file")
-    task.add_argument("--sft-model", metavar="REF", help="compare with this one in pairs: the model before GRPO")
+    task.add_argument("--sft-model", metavar="REF", help="the model before GRPO: compared in pairs, and merged in first")
     task.add_argument("--queries", type=Path, metavar="FILE", help="one a line under '# category: NAME' (default: ours)")
     task.add_argument("--train", type=Path, action="append", default=[], metavar="FILE", help="JSONL of training rows")
     task.add_argument("--judged", type=Path, metavar="FILE", help="JSONL of queries with must_keep, good_terms, bad_terms")
@@ -106,6 +109,7 @@ def run(args: argparse.Namespace) -> int:
 
 def report(args: argparse.Namespace) -> dict[str, Any]:
     """Everything that was measured, as plain data. Raises InputError, NoModelError, ModelError."""
+    from finetune.evaluation.expansion_adapters import merged_after
     from finetune.evaluation.expansion_scores import paired
     from finetune.evaluation.expansion_source import How
     from harness.config import home, load_settings
@@ -118,9 +122,11 @@ def report(args: argparse.Namespace) -> dict[str, Any]:
     strict, training = read_training(args.train)
     if strict is None:
         console.print("the strict reward is left out: it needs the training rows (--train FILE)", style="dim")
-    specs = [str(args.score_only) if args.score_only else args.model]
-    specs += [args.sft_model] if args.sft_model else []
-    models = [scored(spec, sets, how, strict, training, seed=args.seed) for spec in specs]
+    first, before = str(args.score_only) if args.score_only else args.model, args.sft_model or ""
+    with merged_after(first, before) as opened:
+        models = [scored(opened, sets, how, strict, training, seed=args.seed, name=first)]
+    if before:
+        models.append(scored(before, sets, how, strict, training, seed=args.seed))
     found: dict[str, Any] = {
         "version": VERSION,
         "task": "expand",
@@ -172,21 +178,21 @@ def read_training(paths: Sequence[Path]) -> tuple[StrictReward | None, list[str]
 
 
 def scored(
-    spec: str, sets: Sets, how: How, strict: StrictReward | None, training: Sequence[str], *, seed: int
+    spec: str, sets: Sets, how: How, strict: StrictReward | None, training: Sequence[str], *, seed: int, name: str = ""
 ) -> dict[str, Any]:
-    """All figures of one model."""
+    """All figures of one model, which the report calls ``name`` where its folder has another."""
     from finetune.evaluation import expansion_scores as scores
     from finetune.evaluation.expansion_queries import in_training
     from finetune.evaluation.expansion_source import expansions
 
     wanted = sets.all()
-    how.console.print(f"{spec}: {len(wanted)} queries", style="dim", markup=False, highlight=False)
+    how.console.print(f"{name or spec}: {len(wanted)} queries", style="dim", markup=False, highlight=False)
     answers = expansions(spec, wanted, how)
     of = dict(zip(wanted, answers.expanded, strict=True))
     rows = [scores.row_of(one, of[one.query], strict) for one in sets.queries]
     found: dict[str, Any] = {
         **{key: value for key, value in asdict(answers).items() if key not in ("name", "expanded")},
-        "model": spec,
+        "model": name or spec,
         "raw": how.raw and answers.place not in ("file", "template"),
         "all": scores.summary(rows, seed=seed),
         "categories": scores.by_category(rows, seed=seed),

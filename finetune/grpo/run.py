@@ -16,6 +16,7 @@ from finetune.grpo.config import GrpoConfig, check_beta
 from finetune.run_config import plain
 from finetune.sft import base as bases
 from finetune.sft import checkpoints, preflight
+from finetune.sft.data import open_folder
 from finetune.sft.run import Run, config_text, save_adapter, save_model, write_json
 from harness.errors import InputError, UsageError
 from harness.outputs import atomic_write
@@ -25,23 +26,35 @@ if TYPE_CHECKING:
 
 
 def dry_run(config: GrpoConfig, *, force: bool = False, offline: bool = True) -> dict[str, Any]:
-    """What a run would train on and need, without a step: the guard's table, the queries, an example of a prompt."""
-    from finetune.grpo.rewards import read_task
+    """What a run would train on and need, without a step: the guard's table, the queries, an example of a prompt.
+
+    Base and data may still be to come (SFT makes the one, a maker of data the other): then ``missing`` says so. Raises
+    UsageError for beta 0, InputError for data that are there and wrong, an adversary that beats gold among them.
+    """
     from finetune.sft.memory import estimate, measure
 
     os.environ["HF_HUB_OFFLINE"] = "1"  # a plan never downloads
     check_beta(config, force)
-    base, task = bases.find(config.base), read_task(config)
+    missing: list[str] = []
+    try:
+        base = bases.find(config.base)
+    except InputError as error:
+        base = bases.Base(config.base, None, None)
+        missing.append(str(error))
     found: dict[str, Any] = {
         "base": base.name,
         "out": config.out,
-        "queries": {"train": len(task.train), "valid": len(task.valid)},
         "answers": config.steps * config.prompts * config.generations,
-        "gold": task.guard.gold._asdict(),
-        "adversaries": {name: spread._asdict() for name, spread in task.guard.adversaries.items()},
-        "table": task.guard.table(),
-        "prompt": _shown(task.train[0]),
+        "missing": missing,
     }
+    try:
+        open_folder(Path(config.data), config.contract)
+    except InputError as error:
+        if Path(config.data).exists():
+            raise
+        missing.append(str(error))
+    else:
+        found |= _asked(config)
     if base.shape:
         sizes, loading = measure(base.shape, config.loading), config.loading
         tokens = config.micro_batch * loading.max_length
@@ -49,6 +62,20 @@ def dry_run(config: GrpoConfig, *, force: bool = False, offline: bool = True) ->
         needed = estimate(sizes, loading, "cpu", "bf16", tokens, trained)
         found |= {"trained_parameters": sizes.adapter, "memory_bytes": int(sum(needed.values()))}
     return found
+
+
+def _asked(config: GrpoConfig) -> dict[str, Any]:
+    """What is asked, and what gold and the adversaries get for it."""
+    from finetune.grpo.rewards import read_task
+
+    task = read_task(config)
+    return {
+        "queries": {"train": len(task.train), "valid": len(task.valid)},
+        "gold": task.guard.gold._asdict(),
+        "adversaries": {name: spread._asdict() for name, spread in task.guard.adversaries.items()},
+        "table": task.guard.table(),
+        "prompt": _shown(task.train[0]),
+    }
 
 
 def _shown(asked: Asked) -> str:
@@ -60,13 +87,15 @@ def _shown(asked: Asked) -> str:
 
 def render(found: dict[str, Any]) -> str:
     """A dry run for people."""
-    queries = found["queries"]
     lines = [f"GRPO of {found['base']} into {found['out']}: {found['answers']:,} answers"]
-    lines.append(f"  {queries['train']:,} queries for training, {queries['valid']:,} for validation")
+    lines += [f"  still to come: {line}" for line in found["missing"]]
     if "trained_parameters" in found:
         memory = found["memory_bytes"] / 1e9
         lines.append(f"  {found['trained_parameters']:,} trained parameters, about {memory:.1f} GB of memory at most")
-    return "\n".join([*lines, "  the reward against its adversaries:", found["table"], "  a prompt:", found["prompt"]])
+    if queries := found.get("queries"):
+        lines.append(f"  {queries['train']:,} queries for training, {queries['valid']:,} for validation")
+        lines += ["  the reward against its adversaries:", found["table"], "  a prompt:", found["prompt"]]
+    return "\n".join(lines)
 
 
 def grpo(config: GrpoConfig, run: Run, console: Any) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from finetune.rewards.qmd_text import Query, lex_is_generic, naming, word_repetition_penalty
+from finetune.rewards.qmd_text import Query, differ, lex_is_generic, naming, word_repetition_penalty
 from finetune.rewards.qmd_words import NATURAL_LENGTH, PREFIXES
 
 
@@ -55,16 +55,21 @@ class Facts(NamedTuple):
     """None where the query names none."""
 
 
-def measure(text: str, asked: Query) -> Facts | str:
+Counts = tuple[int, int, int, int, int, int, bool, int, int, int, int, int, str | None, int, EntityFacts | None]
+"""The fields of ``Facts``, unnamed: a reward needs no names, and making them takes time."""
+
+
+def measure(text: str, asked: Query) -> Counts | str:
     """All counts of a cleaned output, or its first line of no type.
 
-    In lower case and as a set of words each line is compared with the query and with the earlier lines of its type.
+    In lower case each line is compared with the query and with the earlier lines of its type. The words of a vec line are
+    not needed for more than that, so they are only made where ``differ`` must have them.
     """
     _, query, distance, limit, _, key_terms, _, filler = asked
     lex: list[tuple[str, set[str]]] = []
-    vec: list[tuple[str, set[str]]] = []
+    vec: list[str] = []
     lex_length = lex_alike = lex_echoes = lacking = padded = vec_length = vec_alike = vec_echoes = unnatural = 0
-    quoted, passage = False, None
+    passage = None
     for line in text.split("\n"):
         kind = line[:4]
         if kind == "lex:":
@@ -76,8 +81,6 @@ def measure(text: str, asked: Query) -> Facts | str:
                 lacking += 1
             if not filler.isdisjoint(words):
                 padded += 1
-            if '"' in body:
-                quoted = True
             if len(lower) < limit and query in lower:
                 lex_echoes += 1
             room = len(words) - distance
@@ -88,17 +91,15 @@ def measure(text: str, asked: Query) -> Facts | str:
         elif kind == "vec:":
             body = line[4:].strip()
             lower = body.lower()
-            words = set(lower.split())
             vec_length += len(body)
             if len(body) <= NATURAL_LENGTH or " " not in body:
                 unnatural += 1
             if len(lower) < limit and query in lower:
                 vec_echoes += 1
-            room = len(words) - distance
-            for other, others in vec:
-                if room + len(others) < 2 * len(words & others) or lower in other or other in lower:
+            for other in vec:
+                if lower in other or other in lower or not differ(lower, other, distance):
                     vec_alike += 1
-            vec.append((lower, words))
+            vec.append(lower)
         elif line[:5] == "hyde:":
             if passage is None:
                 passage = line[5:].strip()
@@ -106,12 +107,13 @@ def measure(text: str, asked: Query) -> Facts | str:
             if line.startswith(PREFIXES):  # white space before the type, which is rare
                 return measure("\n".join([line.strip() for line in text.split("\n")]), asked)
             return line
-    return Facts._make((
+    quoted = '"' in text and any('"' in lower for lower, _ in lex)
+    entities = _entity_facts([lower for lower, _ in lex], vec, asked.entities) if asked.entities else None
+    return (
         len(lex), lex_length, lex_alike, lex_echoes, lacking, padded, quoted,
         len(vec), vec_length, vec_alike, vec_echoes, unnatural,
-        passage, word_repetition_penalty(passage) if passage else 0,
-        _entity_facts([lower for lower, _ in lex], [lower for lower, _ in vec], asked.entities) if asked.entities else None,
-    ))  # fmt: skip
+        passage, word_repetition_penalty(passage) if passage else 0, entities,
+    )  # fmt: skip
 
 
 def _entity_facts(lex: list[str], vec: list[str], entities: tuple[str, ...]) -> EntityFacts:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from finetune.rewards.qmd_measure import EntityFacts, Facts
+from finetune.rewards.qmd_measure import Counts, EntityFacts, Facts
 from finetune.rewards.qmd_words import HYDE_LONG, HYDE_SHORT
 
 THINK = 20
@@ -27,10 +27,10 @@ class Points(NamedTuple):
     think: int
 
 
-def points_of(facts: Facts, several: bool, thought: bool) -> Points:
-    """The points of one output; ``several``: the query has two words or more."""
+def points_of(counts: Counts, several: bool, thought: bool) -> tuple[int, int, int, int, int, int]:
+    """The points of one output, in the order of ``Points``; ``several``: the query has two words or more."""
     (lex, lex_length, lex_alike, lex_echoes, lacking, padded, quoted,
-     vec, vec_length, vec_alike, vec_echoes, unnatural, passage, repeated, entities) = facts  # fmt: skip
+     vec, vec_length, vec_alike, vec_echoes, unnatural, passage, repeated, entities) = counts  # fmt: skip
     shape, diversity, quality = 10, 0, 5
     if lex and vec:
         shape, diversity = 30, 15
@@ -53,7 +53,7 @@ def points_of(facts: Facts, several: bool, thought: bool) -> Points:
         if repeated < 5:
             hyde += 5 - repeated
     entity = 10 if entities is None else _entity(entities, lex)
-    return Points._make((shape, diversity, hyde, quality, entity, 0 if thought else THINK))
+    return shape, diversity, hyde, quality, entity, 0 if thought else THINK
 
 
 def _entity(found: EntityFacts, lex: int) -> int:

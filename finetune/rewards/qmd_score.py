@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from finetune.rewards import qmd_words as rules
-from finetune.rewards.qmd_measure import measure
-from finetune.rewards.qmd_only import score_only
+from finetune.rewards.qmd_measure import Facts, measure
+from finetune.rewards.qmd_only import measure_only, points_only, reasons_only
 from finetune.rewards.qmd_points import MOST, MOST_WITH_HYDE, Points, points_of, reasons
 from finetune.rewards.qmd_text import Kind, Query, clean_model_output, parse_expansion, read_query
 
 NO_POINTS = Points(0, 0, 0, 0, 0, 0)
+PASSAGE = Facts._fields.index("passage")
 FAILED_MOST = 100
 """What a failed output is said to be out of."""
 
@@ -63,11 +64,12 @@ def reward(query: str, expansion: str) -> float:
         parsed = parse_expansion(text)
         if parsed["invalid"] or not parsed[asked.only]:
             return 0.0
-        return max(0.0, min(1.0, sum(score_only(asked, asked.only, parsed, thought)[0]) / MOST))
-    facts = measure(text, asked)
-    if isinstance(facts, str):
-        return 0.0
-    share = sum(points_of(facts, asked.several, thought)) / (MOST if facts.passage is None else MOST_WITH_HYDE)
+        share = sum(points_only(measure_only(asked, asked.only, parsed), asked, thought)) / MOST
+    else:
+        counts = measure(text, asked)
+        if isinstance(counts, str):
+            return 0.0
+        share = sum(points_of(counts, asked.several, thought)) / (MOST if counts[PASSAGE] is None else MOST_WITH_HYDE)
     return 0.0 if share < 0 else 1.0 if share > 1 else share
 
 
@@ -80,10 +82,11 @@ def score(query: str, expansion: str) -> Score:
             return _failed(f"leaks the chat template: {token.strip()}", asked)
     if asked.only:
         return _score_only(asked, asked.only, text, thought)
-    facts = measure(text, asked)
-    if isinstance(facts, str):
-        return _failed(f"a line of no type: {facts[:50]}", asked)
-    points = points_of(facts, asked.several, thought)
+    counts = measure(text, asked)
+    if isinstance(counts, str):
+        return _failed(f"a line of no type: {counts[:50]}", asked)
+    facts = Facts._make(counts)
+    points = Points._make(points_of(counts, asked.several, thought))
     most = MOST if facts.passage is None else MOST_WITH_HYDE
     percentage = max(0.0, min(100.0, sum(points) / most * 100))
     why = tuple(reasons(facts, thought))
@@ -103,6 +106,8 @@ def _score_only(asked: Query, only: Kind, text: str, thought: bool) -> Score:
         return _failed(f"a line of no type: {parsed['invalid'][0][:50]}", asked)
     if not parsed[only]:
         return _failed(f"no {only} line, which was asked for", asked)
-    points, why = score_only(asked, only, parsed, thought)
+    facts = measure_only(asked, only, parsed)
+    points = points_only(facts, asked, thought)
+    why = reasons_only(facts, points, asked)
     percentage = max(0.0, min(100.0, sum(points) / MOST * 100))
     return Score(points, sum(points), MOST, percentage, tuple(why), asked.entities, only)

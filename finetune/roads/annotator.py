@@ -284,11 +284,11 @@ def _base_name(this: Lap) -> str:
 
 
 def _base(this: Lap) -> tuple[Path, ...]:
-    """The base's folder where it lies on this machine; a model of the hub is told by its name alone."""
+    """The base's folder; a model of the hub is told by its name alone, for training itself may put it into the cache."""
     from finetune.sft.base import find
 
-    folder = find(_base_name(this)).folder
-    return (folder,) if folder is not None else ()
+    base = find(_base_name(this))
+    return (base.folder,) if base.folder is not None and not base.is_cached else ()
 
 
 def _pairs(values: Mapping[str, object]) -> list[str]:

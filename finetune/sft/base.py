@@ -15,6 +15,8 @@ from harness.errors import InputError, Offline
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _HEX = re.compile(r"[0-9a-f]{64}")
+FETCHED = ["*.json", "*.safetensors", "*.txt", "*.jinja", "README.md", "LICENSE*"]
+"""Files of a hub model that are used: weights, tokenizer, and what its licence is."""
 # Shapes of bases that the configurations name, from their config.json on the hub: a plan needs no download.
 KNOWN: dict[str, dict[str, Any]] = {
     "Qwen/Qwen2.5-7B-Instruct": {
@@ -27,6 +29,44 @@ KNOWN: dict[str, dict[str, Any]] = {
         "num_key_value_heads": 4,
         "max_position_embeddings": 32768,
         "tie_word_embeddings": False,
+        "torch_dtype": "bfloat16",
+    },
+    "Qwen/Qwen2.5-3B-Instruct": {
+        "model_type": "qwen2",
+        "vocab_size": 151936,
+        "hidden_size": 2048,
+        "intermediate_size": 11008,
+        "num_hidden_layers": 36,
+        "num_attention_heads": 16,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 32768,
+        "tie_word_embeddings": True,
+        "torch_dtype": "bfloat16",
+    },
+    "Qwen/Qwen3-1.7B": {
+        "model_type": "qwen3",
+        "vocab_size": 151936,
+        "hidden_size": 2048,
+        "intermediate_size": 6144,
+        "num_hidden_layers": 28,
+        "num_attention_heads": 16,
+        "num_key_value_heads": 8,
+        "head_dim": 128,
+        "max_position_embeddings": 40960,
+        "tie_word_embeddings": True,
+        "torch_dtype": "bfloat16",
+    },
+    "Qwen/Qwen3-4B": {
+        "model_type": "qwen3",
+        "vocab_size": 151936,
+        "hidden_size": 2560,
+        "intermediate_size": 9728,
+        "num_hidden_layers": 36,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "head_dim": 128,
+        "max_position_embeddings": 40960,
+        "tie_word_embeddings": True,
         "torch_dtype": "bfloat16",
     },
 }
@@ -42,6 +82,8 @@ class Base:
     """Where its files lie; None when it is on the hub only."""
     shape: dict[str, Any] | None
     """Its ``config.json``; None where that is not known."""
+    is_cached: bool = False
+    """``folder`` is the hub's cache, and ``name`` the model's name there."""
 
 
 def offline(asked: bool = False) -> bool:
@@ -69,21 +111,21 @@ def find(name: str) -> Base:
         )
     folder_or_none = _cached(name)
     shape = read_json(folder_or_none / "config.json") if folder_or_none else KNOWN.get(name)
-    return Base(name, folder_or_none, shape)
+    return Base(name, folder_or_none, shape, is_cached=folder_or_none is not None)
 
 
 def fetch(base: Base, *, is_offline: bool) -> Base:
     """The base with its files on disk; a hub model that is not cached is downloaded, unless ``is_offline``."""
     if base.folder and weight_files(base.folder):
         return base
-    if base.folder and (base.folder.resolve() == Path(base.name).resolve() or base.folder.is_relative_to(ROOT)):
+    if base.folder and not base.is_cached:
         raise InputError(f"{base.folder}: has no *.safetensors", "write it again with save_pretrained")
     if is_offline:
         raise Offline(f"{base.name}: is not on this machine", f"run once without --offline, or: hf download {base.name}")
     from huggingface_hub import snapshot_download
 
-    folder = Path(snapshot_download(base.name, allow_patterns=["*.json", "*.safetensors", "*.txt", "*.jinja"]))
-    return Base(base.name, folder, read_json(folder / "config.json"))
+    folder = Path(snapshot_download(base.name, allow_patterns=FETCHED))
+    return Base(base.name, folder, read_json(folder / "config.json"), is_cached=True)
 
 
 def weight_files(folder: Path) -> list[Path]:

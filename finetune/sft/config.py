@@ -37,7 +37,8 @@ class SftConfig:
     """Of computation. ``auto``: bf16 where the device multiplies it natively, else fp16 on CUDA and fp32 on a CPU."""
     device: str = one_of("auto", "cpu", "cuda")
     device_map: str = one_of("", "auto", "balanced", "sequential")
-    """Accelerate's placement of a base that does not fit one device; empty puts it on the device whole."""
+    """Accelerate's placement of a base that does not fit one device; empty puts it on the device whole. Several processes
+    (``accelerate launch``) do without it: each has the whole base, or FSDP's share."""
     attention: str = one_of("auto", "sdpa", "eager", "flash_attention_2", "blocks")
     """``auto``: our own blocks for bf16 on a CPU, else torch's."""
     use_unsloth: bool = False
@@ -133,6 +134,9 @@ def parse(values: Mapping[str, Any], where: str) -> SftConfig:
     if config.tuning == "full" and (config.quantize != "none" or config.adapter or config.use_unsloth):
         message = f"{where}: tuning full trains the base's own weights: it takes no quantised base, adapter or Unsloth"
         raise UsageError(message, "--set quantize=none, and leave adapter and use_unsloth out")
+    if config.use_unsloth and config.adapter:
+        message = f"{where}: Unsloth starts an adapter of its own: it cannot go on from {config.adapter}"
+        raise UsageError(message, "--set use_unsloth=false, or leave adapter out")
     if config.save_steps % config.evaluate_every:
         message = f"{where}: save_steps {config.save_steps} is no multiple of eval_steps {config.evaluate_every}"
         raise UsageError(message, "the best checkpoint can only be one that was evaluated: change either")

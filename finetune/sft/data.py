@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from finetune.hf_checkpoint import read_json
 from harness.errors import InputError
 from skills.annotate import mark
+from skills.ask import prompt as ask
 from skills.expand import prompt as expand
 
 END_OF_TURN = "<|im_end|>"
@@ -32,6 +33,11 @@ CHATML = (
 
 TEMPLATES = {expand.CONTRACT: expand.CHAT_TEMPLATE}
 """Chat templates of contracts that have one of their own, whatever the base's."""
+MAKERS = {
+    expand.CONTRACT: "python finetune/dataset/prepare_data.py --help",
+    ask.CONTRACT: "python finetune/dataset/qasa.py --help, or synthesize_qa.py beside it",
+}
+"""What makes the data folder of a contract; those of /annotate have one maker for all."""
 
 
 @dataclass(frozen=True)
@@ -86,8 +92,8 @@ class DataFolder:
 def open_folder(folder: Path, contract: str = "") -> DataFolder:
     """Read the card of a data folder. Raises InputError when it is none, or of another contract than the one asked for."""
     if not folder.is_dir():
-        remedy = "make it with: python -m finetune.build_finetune_from_annotations --help"
-        raise InputError(f"{folder}: no such data folder", remedy)
+        maker = MAKERS.get(contract, "python -m finetune.build_finetune_from_annotations --help")
+        raise InputError(f"{folder}: no such data folder", f"make it with: {maker}")
     card = read_json(folder / "card.json")
     found = card.get("contract")
     if not isinstance(found, str):

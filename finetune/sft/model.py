@@ -7,6 +7,7 @@ That layer is a third of a small model's arithmetic, and its ``[tokens, vocabula
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +42,16 @@ class Device:
         import torch
 
         return {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[self.precision]
+
+
+def processes() -> int:
+    """How many processes share this run (torchrun and accelerate say so)."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def is_sharded() -> bool:
+    """Whether accelerate was asked to shard the model over them (``accelerate launch --use_fsdp``)."""
+    return processes() > 1 and os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
 
 
 def choose_device(config: SftConfig) -> Device:
@@ -89,6 +100,24 @@ def choose_attention(config: SftConfig, device: Device) -> str:
     return attention.register()
 
 
+def placement(config: SftConfig, device: Device) -> Any:
+    """``device_map`` of the base. One of several processes has the whole base, or FSDP its shard of it: none is spread."""
+    if device.kind == "cpu":
+        return {"": "cpu"}
+    if config.device_map and processes() == 1:
+        return config.device_map
+    return {"": f"cuda:{os.environ.get('LOCAL_RANK', '0')}"}
+
+
+def does_not_fit(config: SftConfig) -> InputError:
+    """The error for a base that ``device_map`` could not place on the GPUs: what lies elsewhere cannot be trained."""
+    savers = "more or larger GPUs, or a smaller base"
+    return InputError(
+        f"{config.base}: does not fit the memory of the GPUs here",
+        savers if config.quantize == "nf4" else f"--set quantize=nf4, {savers}",
+    )
+
+
 def load_base(folder: Path, config: SftConfig, device: Device) -> Any:
     """The base's weights, frozen; quantised where the configuration says so."""
     import torch
@@ -106,10 +135,21 @@ def load_base(folder: Path, config: SftConfig, device: Device) -> Any:
             bnb_4bit_quant_type="nf4",
             bnb_4bit_use_double_quant=config.double_quant,
             bnb_4bit_compute_dtype=device.dtype,
+            # FSDP shards floating point only: the same bits, held under that name
+            bnb_4bit_quant_storage=device.dtype if is_sharded() else torch.uint8,
         )
-    here = f"cuda:{torch.cuda.current_device()}" if device.kind == "cuda" else "cpu"
-    options["device_map"] = config.device_map if config.device_map and device.kind == "cuda" else {"": here}
-    model = AutoModelForCausalLM.from_pretrained(folder, **options)
+    options["device_map"] = placement(config, device)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(folder, **options)
+    except ValueError as error:
+        if "dispatched on the CPU" not in str(error):  # transformers' refusal to quantise what has no place on a GPU
+            raise
+        raise does_not_fit(config) from None
+    except ImportError as error:  # of what the attention needs
+        lines = str(error).strip().splitlines() or ["a package is missing"]
+        raise InputError(f"attention {config.attention}: {lines[0]}", "install it, or --set attention=sdpa") from None
+    if device.kind == "cuda" and {"cpu", "disk"} & {str(at) for at in getattr(model, "hf_device_map", {}).values()}:
+        raise does_not_fit(config)
     model.config.use_cache = False
     for module in model.modules():
         # bitsandbytes 0.50 repacks weights for fast inference when it first evaluates on such a CPU, and then has no
@@ -158,15 +198,20 @@ def add_adapter(model: Any, config: SftConfig, rows: list[int]) -> Any:
             trainable_token_indices=_row_modules(model, rows) if rows else None,
         )
         tuned = get_peft_model(model, lora)
-    tuned.peft_config["default"].base_model_name_or_path = config.base  # not the folder of one machine
-    # Left to itself PEFT would save the whole embedding, for having more rows than the base's.
-    tuned.save_pretrained = functools.partial(tuned.save_pretrained, save_embedding_layers=False)
     for parameter in tuned.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
     for module in tuned.modules():
         if hasattr(module, "cast_input_dtype_enabled"):
             module.cast_input_dtype_enabled = False  # autocast would cast the float32 copy straight back to 16 bits
+    return portable(tuned, config)
+
+
+def portable(tuned: Any, config: SftConfig) -> Any:
+    """The same adapter, saved as it can be used anywhere."""
+    tuned.peft_config["default"].base_model_name_or_path = config.base  # not the folder of one machine
+    # Left to itself PEFT would save the whole embedding, for having more rows than the base's.
+    tuned.save_pretrained = functools.partial(tuned.save_pretrained, save_embedding_layers=False)
     return tuned
 
 
@@ -180,6 +225,15 @@ def _targets(model: Any, config: SftConfig) -> Any:
             f"lora_targets: the base has no layer {missing[0]}", "name linear layers of this base, or all-linear"
         )
     return list(config.lora_targets)
+
+
+def _linear_names(model: Any) -> list[str]:
+    """The names that ``all-linear`` stands for, for a library that wants them one by one."""
+    import torch
+
+    head = model.get_output_embeddings()
+    linear = (name for name, m in model.named_modules() if isinstance(m, torch.nn.Linear) and m is not head)
+    return sorted({name.rpartition(".")[2] for name in linear})
 
 
 def _row_modules(model: Any, rows: list[int]) -> dict[str, list[int]]:
@@ -202,16 +256,18 @@ def load_unsloth(folder: Path, config: SftConfig, device: Device) -> Any:
         load_in_4bit=config.quantize == "nf4",
         dtype=device.dtype,
     )
-    return FastLanguageModel.get_peft_model(
+    targets = _targets(model, config)
+    tuned = FastLanguageModel.get_peft_model(
         model,
         r=config.lora_r,
         lora_alpha=config.lora_alpha,
         lora_dropout=config.lora_dropout,
-        target_modules=list(config.lora_targets),
+        target_modules=_linear_names(model) if targets == "all-linear" else targets,
         bias=config.lora_bias,
         use_gradient_checkpointing="unsloth" if config.gradient_checkpointing else False,
         random_state=config.seed,
     )
+    return portable(tuned, config)
 
 
 class TrainedPositions:
@@ -279,7 +335,12 @@ def build(base: Base, tokenizer: Any, labels: Labels | None, config: SftConfig, 
     if config.use_unsloth:
         if device.kind != "cuda":
             raise InputError("use_unsloth: Unsloth needs a CUDA device", "--set use_unsloth=false")
+        if labels:  # it would not train their rows
+            raise InputError("use_unsloth: Unsloth cannot tune a mark contract", "--set use_unsloth=false")
         return load_unsloth(base.folder, config, device)
+    if labels and is_sharded():
+        message = "a mark contract trains rows of the tied embedding, which FSDP cannot shard"
+        raise InputError(message, "launch without --use_fsdp: a base for marks is small, each process can have the whole")
     model = load_base(base.folder, config, device)
     if config.tuning == "full" and labels:
         raise InputError("tuning full: a mark contract is tuned by lora or by finetune/mark_train.py", "--set tuning=lora")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import os
 import shutil
@@ -46,6 +47,7 @@ def check(config: SftConfig, base: Base, force: bool) -> None:
     """Refuse what cannot end well on this machine (InputError); ``force`` lets estimates pass, not missing devices."""
     from finetune.sft.model import choose_device
 
+    check_installed(config)
     if base.shape is None:
         choose_device(config)
         return
@@ -69,6 +71,15 @@ def check(config: SftConfig, base: Base, force: bool) -> None:
     )
     check_memory(sum(parts.values()), free_memory(device.kind), device.kind, config, force)
     check_disk(sizes, config, free_disk(Path(config.out)), force)
+
+
+def check_installed(config: SftConfig) -> None:
+    """Refuse a run that asks for a package which is not here."""
+    wanted = {config.report_to: "report_to"} if config.report_to != "none" else {}
+    wanted |= {"bitsandbytes": "quantize"} if config.quantize == "nf4" else {}
+    for package, key in wanted.items():
+        if importlib.util.find_spec(package) is None:
+            raise InputError(f"{key}: {package} is not installed", f"pip install {package}, or --set {key}=none")
 
 
 def check_memory(needed: float, free: int, device: str, config: SftConfig, force: bool) -> None:

@@ -113,6 +113,8 @@ def _train(
     if config.threads:
         torch.set_num_threads(config.threads)
     device = models.choose_device(config)
+    if models.processes() > 1 and config.device_map:
+        console.print("device_map: left aside, for the run has several processes")
     ready = prepare(base.folder, data, config)
     out = Path(config.out)
     with atomic_write(out / "config.yaml") as handle:
@@ -131,12 +133,13 @@ def _train(
             trainer.train(resume_from_checkpoint=str(start) if start else None)
         finally:
             watch.close()
+        weights = trainer.gathered()  # by all processes together
         if trainer.is_world_process_zero():
             tuned = trainer.accelerator.unwrap_model(trainer.model)
             if config.tuning == "full":
-                save_model(tuned, ready.tokenizer, ready.encoder.end_id, out / config.product, lineage)
+                save_model(tuned, ready.tokenizer, ready.encoder.end_id, out / config.product, lineage, weights)
             else:
-                save_adapter(tuned, ready.tokenizer, data, out / config.product, lineage)
+                save_adapter(tuned, ready.tokenizer, data, out / config.product, lineage, weights)
     if not trainer.is_world_process_zero():
         return {}
     return _finish(config, data, trainer, watch, ready, lineage, start)
@@ -153,11 +156,18 @@ def _announce(say: Say, trainer: Any, ready: Prepared, device: Any, start: Path 
     )
 
 
-def save_adapter(tuned: Any, tokenizer: Any, data: DataFolder, folder: Path, lineage: Mapping[str, str]) -> None:
-    """Write the adapter folder beside its place, then put it there."""
+def save_adapter(
+    tuned: Any,
+    tokenizer: Any,
+    data: DataFolder,
+    folder: Path,
+    lineage: Mapping[str, str],
+    weights: Mapping[str, Any] | None = None,
+) -> None:
+    """Write the adapter folder beside its place, then put it there; ``weights`` are given where FSDP has scattered them."""
     partial = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(partial, ignore_errors=True)
-    tuned.save_pretrained(partial)
+    tuned.save_pretrained(partial, state_dict=weights)
     adapter = json.loads((partial / "adapter_config.json").read_text(encoding="utf-8"))
     if isinstance(adapter["target_modules"], list):  # PEFT writes a set, in another order every time
         adapter["target_modules"].sort()
@@ -171,13 +181,20 @@ def save_adapter(tuned: Any, tokenizer: Any, data: DataFolder, folder: Path, lin
     partial.rename(folder)
 
 
-def save_model(tuned: Any, tokenizer: Any, end_id: int, folder: Path, lineage: Mapping[str, str]) -> None:
+def save_model(
+    tuned: Any,
+    tokenizer: Any,
+    end_id: int,
+    folder: Path,
+    lineage: Mapping[str, str],
+    weights: Mapping[str, Any] | None = None,
+) -> None:
     """Write the folder of a model whose every weight was trained; it ends its answers where the training rows end."""
     partial = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(partial, ignore_errors=True)
     tuned.config.use_cache = True
     tuned.config.eos_token_id = tuned.generation_config.eos_token_id = end_id
-    tuned.save_pretrained(partial)
+    tuned.save_pretrained(partial, state_dict=weights)
     tokenizer.eos_token = tokenizer.convert_ids_to_tokens(end_id)
     tokenizer.save_pretrained(partial)
     hashes = {name: lineage[name] for name in ("base", "data", "config")}

@@ -122,8 +122,13 @@ class CompletionTrainer(Trainer):  # type: ignore[misc]
         world = self.accelerator.num_processes
         if config.batch % world:
             raise InputError(f"batch {config.batch} cannot be shared by {world} processes", "give a multiple")
+        self.args._n_gpu = min(1, self.args.n_gpu)  # torch's DataParallel would cut batches apart from their targets
         self.tokens, self.trained = 0, 0
         self.correct: Any = 0
+
+    def gathered(self) -> Any:
+        """All weights, on the first process, where FSDP has scattered them; else None. Every process must ask."""
+        return self.accelerator.get_state_dict(self.model) if self.is_fsdp_enabled else None
 
     # Batches
 

@@ -37,13 +37,19 @@ def quote(text: str) -> str:
 
 
 def file_name(entry: Entry) -> str:
-    """``NAME``, or ``NAME-TAG`` for another tag than ``latest`` (a colon is not allowed in every file system)."""
-    return entry.name.removesuffix(":latest").replace("/", "-").replace(":", "-")
+    """``NAME.Modelfile`` by the name in Ollama, or ``NAME-TAG.Modelfile`` for another tag than ``latest``.
+
+    A colon is not allowed in every file system.
+    """
+    return (entry.ollama or entry.name).removesuffix(":latest").replace("/", "-").replace(":", "-") + ".Modelfile"
 
 
 def render(entry: Entry, folder: Path = MODELFILES) -> str:
     """The Modelfile of an entry that has a GGUF, to be written into ``folder``. Raises InputError."""
-    head = [HEADER, f"# ollama create {entry.ollama or entry.name} -f Modelfiles/{file_name(entry)}"]
+    head = [
+        HEADER,
+        f"# ollama create {(entry.ollama or entry.name).removesuffix(':latest')} -f Modelfiles/{file_name(entry)}",
+    ]
     return "\n".join([*head, *commands(entry, folder)]) + "\n"
 
 

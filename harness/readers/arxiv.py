@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from harness.errors import InputError
 from harness.readers.source import Record, Table
@@ -90,6 +91,11 @@ class Client:
     pause: float = field(default_factory=lambda: PAUSE)
     timeout: float = 30.0
     tries: int = 3
+
+    @property
+    def host(self) -> str:
+        """Who is asked, as the user is told."""
+        return f"arXiv ({urlsplit(self.base_url).netloc})"
 
     def by_ids(self, ids: Sequence[str]) -> Table:
         """The papers with these ids, in this order; one that arXiv does not have is a record with an error."""

@@ -15,13 +15,32 @@ from harness.readers.text import shown
 
 NAMES: Mapping[str, tuple[str, ...]] = {
     "abstract": (
-        *("abstract", "paperabstract", "abstracttext", "abstractnote", "abstracten", "abstractenglish"),
-        *("englishabstract", "summary", "ab", "description"),
+        *("abstract", "paperabstract", "articleabstract", "preprintabstract", "abstracttext", "abstractnote"),
+        *("notesabstract", "dc:description", "wosabstract", "abstracten", "abstractenglish", "englishabstract"),
+        *("abstract(en)", "abstract(english)", "summary", "ab", "n2", "description"),
     ),
-    "title": ("title", "papertitle", "articletitle", "documenttitle", "ti", "name"),
-    "id": ("arxivid", "id", "paperid", "doi", "key", "citekey", "citationkey", "pmid", "eid", "docid", "uid", "ut"),
+    "title": (
+        *("title", "papertitle", "articletitle", "documenttitle", "worktitle", "itemtitle"),
+        *("primarytitle", "preprinttitle", "studytitle", "originaltitle", "titleen", "titleenglish", "englishtitle"),
+        *("dc:title", "wostitle", "displayname", "titel", "titre", "titulo", "título", "titolo", "ti", "t1"),
+        *("title(en)", "title(english)", "heading", "headline", "name", "paper", "article"),
+    ),
+    "id": (
+        *("arxivid", "ut", "ut(uniquewosid)", "ut(uniqueid)", "id", "paperid", "doi", "key", "citekey", "citationkey"),
+        *("bibtexkey", "pmid", "pubmedid", "pmcid"),
+        *("eid", "docid", "documentid", "articleid", "recordid", "publicationid", "openalexid", "lensid"),
+        *("corpusid", "semanticscholarid", "s2id", "s2paperid", "coreid", "wosid", "preprintdoi"),
+        *("dc:identifier", "accessionnumber", "uid", "di", "pm", "an", "identifier", "recordnumber"),
+    ),
 }
-"""Folded column names by meaning, the likeliest first."""
+"""Folded column names by meaning, the likeliest first.
+
+They are those of the exports of Scopus (Title, Abstract, DOI, EID; dc:title), Web of Science (Article Title, UT (Unique WOS
+ID); as tags TI, AB, DI, UT, PM, and ID for keywords, so UT comes first), PubMed (PMID, Title; TI, AB), Zotero (Key, Title,
+Abstract Note), EndNote and RIS (T1, N2, Accession Number), OpenAlex (id, display_name), Semantic Scholar (paperId,
+corpusId), arXiv (id, summary), IEEE Xplore (Document Title), Dimensions (Publication ID), Lens (Lens ID), Springer (Item
+Title), bioRxiv (preprint_title). ``Publication Title`` and ``Source title`` name the journal and are left out.
+"""
 _NEAR = ("text", "body", "content", "notes", "tldr", "zusammenfassung", "resume", "resumen")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -20,15 +20,23 @@ _TABLES = ("csv", "tsv", "jsonl", "json", "parquet", "bibtex")
 
 
 def open_source(
-    source: str, given: Mapping[str, str], stdin: str | None, offline: bool, corpus: Sequence[Path], limit: int
+    source: str,
+    given: Mapping[str, str],
+    stdin: str | None,
+    offline: bool,
+    corpus: Sequence[Path],
+    limit: int,
+    tell: Callable[[str], None] | None,
 ) -> PaperSource:
     """As ``open_papers``, whose arguments these are."""
     check_given(given)
     located = locate(source, stdin is not None)
-    piped = stdin or ""
+    piped, notes = stdin or "", list[str]()
+    tell = tell or notes.append
     if located.kind == "topic":
-        return _topic(located.text, _local(corpus, piped, given), offline, limit)
-    opened = _open(located, given, piped, offline, limit)
+        return _topic(located.text, _local(corpus, piped, given), offline, limit, tell, notes)
+    opened = _open(located, given, piped, offline, limit, tell)
+    opened.notes[:0] = notes
     if located.kind != "stdin" and piped.strip():
         opened.notes.append("standard input was not read: the task names its input")
     if limit:
@@ -37,13 +45,15 @@ def open_source(
     return opened
 
 
-def _open(located: Located, given: Mapping[str, str], stdin: str, offline: bool, limit: int) -> PaperSource:
+def _open(
+    located: Located, given: Mapping[str, str], stdin: str, offline: bool, limit: int, tell: Callable[[str], None]
+) -> PaperSource:
     if located.kind == "files":
         return _files(located.paths, given)
     if located.kind == "stdin":
         return _stdin(stdin, given)
     if located.kind == "arxiv":
-        return _arxiv(located.ids[: limit or None], offline)
+        return _arxiv(located.ids[: limit or None], offline, tell)
     text = writable(located.text)
     title, abstract = plain.split(text)
     paper = Paper("typed", title, abstract or text, "typed", 1)
@@ -66,6 +76,7 @@ def _files(paths: Sequence[Path], given: Mapping[str, str]) -> PaperSource:
         fieldnames=tuple(dict.fromkeys(name for item in ready for name in item.fieldnames)),
         total=None if None in totals else sum(total for total in totals if total is not None),
         notes=notes,
+        files=len(paths),
     )
 
 
@@ -146,12 +157,14 @@ def _sniffed(text: Text, given: Mapping[str, str]) -> str:
     return "csv" if tables.looks_like_table(start, given) else "text"
 
 
-def _arxiv(ids: Sequence[str], offline: bool) -> PaperSource:
+def _arxiv(ids: Sequence[str], offline: bool, tell: Callable[[str], None]) -> PaperSource:
     if offline:
         raise Offline("an arXiv paper needs the network", "run without --offline, or give a file")
     from harness.readers import arxiv
 
-    opened = papers(arxiv.Client().by_ids(ids), {}, [])
+    client = arxiv.Client()
+    tell(f"asking {client.host} for {ids[0] if len(ids) == 1 else f'{len(ids)} papers by their ids'}")
+    opened = papers(client.by_ids(ids), {}, [])
     if len(ids) == 1:  # nothing else to go on with
         found = list(opened.papers)
         if found[0].error:
@@ -167,28 +180,36 @@ def _local(corpus: Sequence[Path], piped: str, given: Mapping[str, str]) -> Pape
     return _stdin(piped, given) if piped.strip() else None
 
 
-def _topic(topic: str, local: PaperSource | None, offline: bool, limit: int) -> PaperSource:
+def _topic(
+    topic: str,
+    local: PaperSource | None,
+    offline: bool,
+    limit: int,
+    tell: Callable[[str], None],
+    notes: list[str],
+) -> PaperSource:
     from harness.readers.topic import DEFAULT_LIMIT, content_words, rank
 
-    notes: list[str] = []
     if local:
         if found := rank(topic, _readable(local, notes), limit):
-            notes += [*local.notes, f"{len(found)} papers on '{shown(topic)}' from {local.name}"]
+            notes += [*local.remarks(), f"{len(found)} papers on '{shown(topic)}' from {local.name}"]
             return PaperSource(topic, "topic", iter(found), local.fieldnames, len(found), notes)
-        notes.append(f"{local.name}: no paper on '{shown(topic)}'")
+        tell(f"{local.name}: no paper on '{shown(topic)}'")
     if offline:
         where = f"no paper on '{shown(topic)}' is in the files given" if local else f"'{shown(topic)}' is a topic"
         raise Offline(where, "name files of papers with --papers, or run without --offline to search arXiv")
-    return _searched(topic, content_words(topic), limit or DEFAULT_LIMIT, notes)
+    return _searched(topic, content_words(topic), limit or DEFAULT_LIMIT, tell, notes)
 
 
-def _searched(topic: str, terms: Sequence[str], limit: int, notes: list[str]) -> PaperSource:
+def _searched(topic: str, terms: Sequence[str], limit: int, tell: Callable[[str], None], notes: list[str]) -> PaperSource:
     from harness.readers import arxiv
 
-    table = arxiv.Client().search(terms, limit) if terms else None
+    client = arxiv.Client()
+    if terms:
+        tell(f"asking {client.host} for up to {limit} papers on: {' '.join(terms)} (--offline forbids it)")
+    table = client.search(terms, limit) if terms else None
     if table is None or not table.total:
         raise InputError(f"arXiv has no paper on '{shown(topic)}'", "name files of papers with --papers")
-    notes.append(f"searched arXiv for {' '.join(terms)}")
     return replace(papers(table, {}, notes), name=topic, kind="topic")
 
 

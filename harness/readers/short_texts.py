@@ -59,7 +59,7 @@ def column_of(found: Table, wanted: str, names: Sequence[str], what: str) -> str
     columns = ", ".join(shown(name, 30) for name in found.fieldnames)
     raise InputError(
         f"{found.name}: no column is called {shown(wanted or names[0])} (columns: {columns})",
-        f"say which one holds the {what} with --column NAME",
+        f"say which one holds the {what} with --column {fold(names[0])}=NAME",
     )
 
 

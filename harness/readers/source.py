@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from harness.readers.paper import Paper
+
+MOST_REMARKS = 4
+"""So many different remarks on several files are told in their one line."""
 
 
 @dataclass
@@ -24,6 +29,26 @@ class PaperSource:
     fieldnames: tuple[str, ...] = ()
     total: int | None = None
     notes: list[str] = field(default_factory=list)
+    files: int = 1
+    """How many files it was made of; none counts as one."""
+
+    def remarks(self, *, verbose: bool = False) -> list[str]:
+        """The notes as they are shown: those on several files as one line, unless all are wanted."""
+        return self.notes if verbose or self.files < 2 or len(self.notes) < 2 else [self._summary()]
+
+    def _summary(self) -> str:
+        """Each remark without its file and how many files it was made of; rows are added up."""
+        files, rows = Counter[str](), Counter[str]()
+        for note in self.notes:
+            remark = note.partition(": ")[2] or note
+            if counted := re.match(r"(\d+) rows? ", remark):
+                rows[remark[counted.end() :]] += int(counted[1])
+            else:
+                files[remark] += 1
+        parts = [f"{remark} ({count} file{'s' * (count > 1)})" for remark, count in files.most_common()]
+        parts += [f"{count} row{'s' * (count > 1)} {remark}" for remark, count in rows.items()]
+        more = f"; {len(parts) - MOST_REMARKS} other remarks" if len(parts) > MOST_REMARKS else ""
+        return f"{self.name}: {'; '.join(parts[:MOST_REMARKS])}{more} (-v tells which)"
 
 
 @dataclass(frozen=True)

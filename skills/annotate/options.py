@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import UsageError
+from harness.flags import COLUMN, columns_of
 from harness.task import Flag, Task, file_path
 from skills.annotate.moves import DEFAULT, Framework, load_framework
 
@@ -16,7 +17,7 @@ FLAGS = (
         choices=("quote", "prose"),
     ),
     Flag("framework", "another set of moves, a TOML file like skills/annotate/moves.toml", metavar="FILE", path=True),
-    Flag("column", "which column holds what, e.g. --column abstract=body", metavar="FIELD=NAME", repeat=True),
+    COLUMN,
     Flag("papers", "local files to search when the input is a topic", metavar="FILE", path=True, repeat=True),
     Flag("limit", "annotate only the first N papers", metavar="N"),
     Flag("json", "show the records as JSON, one a line"),
@@ -63,19 +64,13 @@ def options_of(task: Task) -> AnnotateOptions:
     def path(name: str) -> Path | None:
         return file_path(str(flags[name])) if name in flags else None
 
-    columns = []
-    for pair in many("column"):
-        field, equals, name = pair.partition("=")
-        if not (equals and field and name):
-            raise UsageError(f"--column {pair}: not of the form FIELD=NAME", "for example --column abstract=body")
-        columns.append((field, name))
     limit = str(flags.get("limit", ""))
     if limit and not (limit.isdecimal() and int(limit)):
         raise UsageError(f"--limit {limit}: not a number of papers", "give 1 or more")
     return AnnotateOptions(
         style=str(flags.get("style", "quote")),
         framework_path=path("framework") or DEFAULT,
-        columns=tuple(columns),
+        columns=columns_of(many("column")),
         papers=tuple(map(file_path, many("papers"))),
         limit=int(limit or 0),
         json=bool(flags.get("json", False)),

@@ -72,13 +72,19 @@ def read(task: Task, options: AnnotateOptions, context: Context) -> tuple[PaperS
         offline=context.settings.offline,
         corpus=options.papers,
         limit=options.limit,
+        tell=lambda line: say(line, context),
     )
     papers = list(islice(source.papers, options.limit or None))
-    for note in source.notes:
-        context.console.print(note, markup=False, highlight=False, soft_wrap=True)
+    for note in source.remarks(verbose=context.settings.verbose):
+        say(note, context)
     if not papers:
         raise InputError(f"{source.name}: holds no papers")
     return source, papers
+
+
+def say(line: str, context: Context) -> None:
+    """One line on stderr, as it is: it may name files and papers."""
+    context.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def check_not_input(path: Path, papers: Sequence[Paper]) -> None:
@@ -152,7 +158,7 @@ def remember(records: Sequence[Record], papers: Sequence[Paper], source: PaperSo
         with Corpus(corpus_path()) as corpus:
             corpus.add(records, [paper.row for paper in papers], source=source.name)
     except MarginaliaError as error:
-        context.console.print(f"not added to the corpus: {error}", markup=False, highlight=False, soft_wrap=True)
+        say(f"not added to the corpus: {error}", context)
 
 
 def report(batch: Batch, options: AnnotateOptions, saved: Sequence[str], context: Context) -> None:
@@ -165,7 +171,7 @@ def report(batch: Batch, options: AnnotateOptions, saved: Sequence[str], context
     if context.settings.verbose:
         lines += [f"{record['id']}: {record['error']}" for record in batch.records if record["error"]]
     for line in lines:
-        context.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        say(line, context)
 
 
 def markdown(records: Sequence[Record], options: AnnotateOptions) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import UsageError
+from harness.flags import COLUMN, columns_of, rerank_flag, rerank_seconds
 from harness.task import Flag, Task, file_path
 
 FLAGS = (
@@ -14,13 +15,13 @@ FLAGS = (
     Flag("corpus", "with --find: terms that the best passages have in common join the query"),
     Flag("limit", "with --find: how many passages (default 10)", metavar="N"),
     Flag("embed", "search by meaning, too: an embedding model of Ollama or a .gguf file; none for words alone", "NAME"),
-    Flag("rerank", "with --find: let the chat model judge the best passages, for at most N seconds", metavar="N"),
+    rerank_flag("with --find: "),
     Flag("references", "with --find: search lists of references, too"),
     Flag("explain", "with --find: every score of every stage"),
     Flag("list", "what is in the index"),
     Flag("forget", "take a file or a folder out of the index", metavar="PATH", path=True),
     Flag("password", "for encrypted PDFs", metavar="TEXT", repeat=True),
-    Flag("column", "which column of a table holds what, e.g. --column abstract=body", metavar="FIELD=NAME", repeat=True),
+    COLUMN,
     Flag("pages", "read at most N pages of a PDF (default 2000)", metavar="N"),
     Flag("seconds", "spend at most N seconds on a PDF (default 20)", metavar="N"),
     Flag("docling", "read PDFs by Docling, which sees tables and equations (slow; needs the extra docling)"),
@@ -38,7 +39,7 @@ class IndexOptions:
     limit: int = 10
     embed: str | None = None
     """None leaves it to the settings."""
-    rerank: int = 0
+    rerank: float = 0.0
     """Seconds; 0 does without."""
     references: bool = False
     explain: bool = False
@@ -66,12 +67,6 @@ def options_of(task: Task) -> IndexOptions:
             raise UsageError(f"--{name} {value}: is not a whole number above 0")
         return int(value)
 
-    columns = []
-    for pair in many("column"):
-        field, equals, name = pair.partition("=")
-        if not (equals and field and name):
-            raise UsageError(f"--column {pair}: not of the form FIELD=NAME", "for example --column abstract=body")
-        columns.append((field, name))
     given = [name for name in ("find", "list", "forget") if name in flags]
     if len(given) > 1:
         raise UsageError(f"--{given[0]} and --{given[1]} are two different things", "give one of them")
@@ -88,13 +83,13 @@ def options_of(task: Task) -> IndexOptions:
         corpus=bool(flags.get("corpus", False)),
         limit=number("limit", 10),
         embed=str(flags["embed"]).strip() if "embed" in flags else None,
-        rerank=number("rerank", 1) if "rerank" in flags else 0,
+        rerank=rerank_seconds(str(flags["rerank"])) if "rerank" in flags else 0.0,
         references=bool(flags.get("references", False)),
         explain=bool(flags.get("explain", False)),
         list=bool(flags.get("list", False)),
         forget=file_path(str(flags["forget"])) if "forget" in flags else None,
         passwords=many("password"),
-        columns=tuple(columns),
+        columns=columns_of(many("column")),
         pages=number("pages", 2000),
         seconds=number("seconds", 20),
         docling=bool(flags.get("docling", False)),
