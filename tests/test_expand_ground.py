@@ -90,7 +90,7 @@ def test_where_nothing_is_known_drafts_are_asked_for_until_one_has_lines() -> No
     table = Related((), {}, "t", WORDS)
     draft = "hyde: Nothing.\nlex: kilnish eelvar\nlex: harbour\nvec: eel"
     lexical = "lex: kiln firing cone harbour\nlex: kiln firing glaze eel\n"
-    good = f"hyde: A kiln matters.\n{lexical}vec: how does a kiln matter\nvec: kiln depth"
+    good = f"hyde: A kiln matters.\n{lexical}vec: how does a kiln matter\nvec: firing in a kiln"
     model = Scripted([draft, good])
     found = LinesExpander(model, Options(), 4, table).expand(QUERY)  # type: ignore[arg-type]
     assert {str(line) for line in found.lines} == set(good.split("\n"))
@@ -100,8 +100,10 @@ def test_a_type_is_not_left_without_a_line_and_no_keyword_is_lost() -> None:
     removed = [Removed("word", "lex: kilnish"), Removed("drift", "hyde: Eel.")]
     kept = rescued(QUERY, filter_lines(QUERY, [], UNKNOWN), removed)
     assert [str(line) for line in kept.lines] == ['lex: "kiln firing"', "vec: what is known about kiln firing"]
-    some = filter_lines(QUERY, [Line("lex", "kiln harbour"), Line("vec", "kiln depth")], UNKNOWN)
+    some = filter_lines(QUERY, [Line("lex", "kiln harbour"), Line("vec", "how kilns work")], UNKNOWN)
     assert [str(line) for line in rescued(QUERY, some, []).lines][-1] == 'lex: "kiln firing" harbour'
+    asked = Query("kiln firing", only=("vec",))
+    assert len(rescued(asked, filter_lines(asked, [Line("vec", "kiln depth")], UNKNOWN), []).lines) == 2
     passage = Query("kiln firing", only=("hyde",))
     assert [str(line) for line in rescued(passage, filter_lines(passage, []), removed).lines] == ["hyde: Eel."]
 

@@ -25,6 +25,7 @@ GOOD_ENOUGH = 2
 """Faults of a draft at most after which no other one is asked for: two small ones."""
 LITTLE = 10
 """Characters that a lex line must add to a query that it repeats, or it finds the same (QMD's rubric has this number)."""
+_EXCLUDED = re.compile(r'(?<!\S)-(?:"[^"]*"|\S+)')
 _ALIKE = 0.7
 """Share of their words (Jaccard) from which two lines say the same."""
 _OFTEN = 3
@@ -81,6 +82,11 @@ def phrased(query: Query, lines: Sequence[Line]) -> list[Line]:
     return found
 
 
+def _included(text: str) -> str:
+    """A query or lex line without quotes and without what it excludes."""
+    return " ".join(part.strip('"') for part in _EXCLUDED.sub(" ", text.casefold()).split())
+
+
 def _phrases(line: Line) -> tuple[str, ...]:
     return parse_lex(line.text).phrases
 
@@ -88,12 +94,16 @@ def _phrases(line: Line) -> tuple[str, ...]:
 def adds_little(query: Query, text: str) -> bool:
     """Whether a lex line is the query and next to nothing else: it finds what the query finds.
 
-    A phrase or an exclusion that the query does not have is something else.
+    A phrase or an exclusion that the query does not have is something else; one that it has will be put back.
+
+    >>> adds_little(Query("jaguar den -car"), "jaguar den range"), adds_little(Query("jaguar"), "jaguar in wet land")
+    (True, False)
     """
     asked, found = parse_lex(query.text.casefold()), parse_lex(text.casefold())
     if set(found.phrases) - set(asked.phrases) or set(found.excluded) - set(asked.excluded):
         return False
-    return query.text.casefold() in text.casefold() and len(text) < len(query.text) + LITTLE
+    said, bare = _included(text), _included(query.text)
+    return bare in said and len(said) < len(bare) + LITTLE
 
 
 def without_echoes(query: Query, draft: Filtered) -> Filtered:

@@ -356,7 +356,8 @@ def rescued(query: Query, kept: Filtered, removed: Sequence[Removed]) -> Filtere
         others = [line.text for line in lines if line.type == "lex"]
         lines.append(Line("lex", lengthened(query, words, others)))
     if "vec" in query.types and "vec" not in kept.types:
-        lines.append(Line("vec", f"what is known about {words}"))
+        plain = (f"what is known about {words}", f"an introduction to {words}")
+        lines += [Line("vec", text) for text in plain[: 2 if len(query.types) == 1 else 1]]
     if not lines:
         texts = [one.text for why in ("drift", "word", "loop") for one in removed if one.why == why]
         lines = parse_expansion("\n".join(texts))[0][:1]

@@ -18,7 +18,7 @@ from skills.expand.words import NEUTRAL, content_words, kin, singular, words
 
 GROUNDED = {"hyde": 0.5, "lex": 1.0, "vec": 0.75}
 """Share of a line's content words that must be of the query or of its terms, where there are terms."""
-UNHELPED = {"hyde": 0.25, "lex": 0.5, "vec": 0.5}
+UNHELPED = {"hyde": 0.25, "lex": 0.5, "vec": 0.75}
 """The same where nothing is known of the query's words, and all that can be said is the model's."""
 SHORTEST = 3
 """Letters from which something is a word that one can know."""
