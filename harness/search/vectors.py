@@ -101,12 +101,15 @@ class MatrixFile:
 
 
 def similarities(rows: NDArray[np.float32 | np.float16], vector: Matrix) -> Matrix:
-    """The dot product of every row with ``vector``: the cosine, for unit vectors."""
+    """The dot product of every row with ``vector``: the cosine, for unit vectors.
+
+    Row by row on one core: that reads the matrix as fast as OpenBLAS with two threads does, and BM25 has the other.
+    """
     if rows.dtype == np.float32:
-        return np.asarray(rows @ vector, dtype=np.float32)
+        return np.asarray(np.vecdot(rows, vector), dtype=np.float32)
     scores = np.empty(len(rows), dtype=np.float32)
     for start in range(0, len(rows), _BLOCK):
-        scores[start : start + _BLOCK] = rows[start : start + _BLOCK].astype(np.float32) @ vector
+        scores[start : start + _BLOCK] = np.vecdot(rows[start : start + _BLOCK].astype(np.float32), vector)
     return scores
 
 
