@@ -19,6 +19,7 @@ from sft_helpers import MOVES, SETS, config, make_base, make_data, values  # noq
 
 from finetune.sft import base as bases  # noqa: E402
 from finetune.sft import model as models  # noqa: E402
+from finetune.sft import preflight  # noqa: E402
 from finetune.sft.config import SftConfig, parse  # noqa: E402
 from finetune.sft.data import Labels  # noqa: E402
 from harness.errors import InputError, UsageError  # noqa: E402
@@ -260,3 +261,13 @@ def test_marks_cannot_be_sharded_which_is_said(monkeypatch: pytest.MonkeyPatch, 
     of_rank(monkeypatch, 0, 2, ACCELERATE_USE_FSDP="true")
     with pytest.raises(InputError, match="which FSDP cannot shard; launch without --use_fsdp"):
         models.build(bases.find(str(base)), None, LABELS, config(base, tmp_path, tmp_path), models.Device("cpu", "fp32"))
+
+
+@pytest.mark.parametrize(("load", "policy"), [(0.2, None), (99.0, "passive")])
+def test_threads_sleep_only_where_others_want_the_cores(monkeypatch: pytest.MonkeyPatch, load: float, policy: str) -> None:
+    monkeypatch.setenv("OMP_WAIT_POLICY", "")  # so that it is put back afterwards
+    monkeypatch.delenv("OMP_WAIT_POLICY")
+    monkeypatch.setattr(os, "getloadavg", lambda: (load, load, load), raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    preflight.quiet()
+    assert os.environ.get("OMP_WAIT_POLICY") == policy

@@ -121,12 +121,22 @@ def restart(out: Path) -> None:
         (out / name).unlink(missing_ok=True)
 
 
+def is_busy() -> bool:
+    """Whether others compute here now: a load average above the number of cores; False where the system does not say."""
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    return load > (os.cpu_count() or 1)
+
+
 def quiet() -> None:
-    """Before torch loads: no advice of libraries on stderr (what matters is said by us), no hoarding, no spinning."""
+    """Before torch loads: no advice of libraries on stderr (what matters is said by us), no hoarding, on a busy machine no
+    spinning.
+    """
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    if is_busy():
+        # Threads that spin on cores that others want starve each other; on idle ones those that sleep halve the speed.
+        os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     # Kernels compiled for one shape keep buffers: oneDNN's own limit of 1,024 of them came to 200 MB on the small base.
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "200")
     warnings.filterwarnings("ignore", module=r"(transformers|peft|torch|bitsandbytes)\b")
