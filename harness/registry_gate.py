@@ -97,13 +97,14 @@ def read_report(path: Path) -> Mapping[str, Any]:
     """
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
-        if _of_answers(report):
-            for row in report["models"]:
-                str(row["model"]), _means(row)
-        for row in () if _of_answers(report) else report["models"]:
+        for row in report["models"]:
+            str(row["model"])
+            if _of_answers(report):
+                _means(row)
+                continue
             if _array(row["counts"]).shape[0] != len(report["papers"]):
                 raise ValueError(f"{row['model']} has counts of other papers")
-            str(row["model"]), float(row["macro_f1"][0]), {move: float(value[0]) for move, value in row["f1"].items()}
+            float(row["macro_f1"][0]), {move: float(value[0]) for move, value in row["f1"].items()}
         str(report["set"])
     except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         remedy = "write it with: python finetune/eval.py annotate (or ask) --models … -o FILE"

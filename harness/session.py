@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 from harness import config
 from harness.config import Settings
 from harness.context import Context
-from harness.errors import Exit, InputError, MarginaliaError, NoModelError, UsageError
+from harness.errors import Exit, MarginaliaError, NoModelError, UsageError
 from harness.models.base import Model, ModelInfo, OnText
 from harness.skill_files import GENERAL, WITHOUT
 from harness.skills import BUILT_IN, InstalledSkill, Outcome, Skill, find_skills, get_skill
@@ -140,7 +140,7 @@ class Session:
 
             where = keep(type(error), error, error.__traceback__)
             what = " ".join(clean(f"{type(error).__name__}: {error}").split())
-            raise InputError(
+            raise MarginaliaError(
                 f"the skill {installed.name} in {installed.file.folder} has a fault ({what}); {where}", "tell its author"
             ) from error
 

@@ -10,7 +10,7 @@ from test_expand_choice import GOOD, Scripted
 from harness.errors import InputError
 from harness.models.base import Options
 from skills.expand.expander import LinesExpander
-from skills.expand.lexicon import FIELDS, OF_A_PART, OF_A_WORD, Entry, lexicon_of, load, parse
+from skills.expand.lexicon import FEW, FIELDS, Entry, lexicon_of, load, parse
 from skills.expand.prompt import Query
 
 TEXT = """# Pots: headword[, other form]: term; term
@@ -86,8 +86,8 @@ def test_what_is_said_or_excluded_does_not_come_again() -> None:
 
 
 def test_a_headword_of_one_word_gives_its_first_terms_only_and_a_part_of_a_query_fewer() -> None:
-    assert len(POTS.related("kiln")) == OF_A_WORD < 5
-    assert len(POTS.related("wood kiln")) == 4 > OF_A_PART
+    assert len(POTS.related("kiln")) == FEW < 5
+    assert len(POTS.related("wood kiln")) == 4 > FEW
     assert POTS.related("wood kiln of a museum yard for visitors") == ["anagama", "ember glaze", "stoking"]
     assert len(POTS.related("how to choose the best wood kiln type")) == 4  # words of questions about anything do not count
 

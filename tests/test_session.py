@@ -13,7 +13,7 @@ from ollama_server import OllamaServer
 from harness import log
 from harness.chat import Chat, notes
 from harness.config import Settings
-from harness.errors import ContextOverflow, Exit, InputError, NoModelError, UsageError
+from harness.errors import ContextOverflow, Exit, InputError, MarginaliaError, NoModelError, UsageError
 from harness.models.base import Message, ModelInfo, OnText, Reply, Request
 from harness.session import Session
 from harness.trust import trust
@@ -258,7 +258,7 @@ def test_a_fault_of_a_third_party_skill_is_its_own(home: Path) -> None:
     (folder / "skill.py").write_text("FLAGS = ()\n\n\ndef run(task, context):\n    raise KeyError('depth')\n")
     trust(folder, home)
     session = Session(Settings())
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(MarginaliaError) as caught:
         session.run(f"/{folder.name} x")
     assert f"the skill {folder.name} in {folder}" in str(caught.value)
     assert "KeyError: 'depth'" in str(caught.value)

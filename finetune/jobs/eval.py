@@ -1601,7 +1601,7 @@ vector search. Training, evaluation and serving all import this module; nothing 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -1701,18 +1701,27 @@ def parse_lex(text: str) -> Lexical:
     >>> parse_lex('"cache miss" profiling -sports git rebase -i')
     Lexical(words=('profiling', 'git', 'rebase', '-i'), phrases=('cache miss',), excluded=('sports',))
     """
-    words, phrases, excluded = [], [], []
-    for match in _TERM.finditer(text):
-        term = (match["phrase"] or match["word"] or "").strip()
-        if not term:
-            continue
-        if match["minus"]:
-            excluded.append(term)
-        elif match["phrase"]:
-            phrases.append(term)
-        else:
-            words.append(term)
+    words: list[str] = []
+    phrases: list[str] = []
+    excluded: list[str] = []
+    for match, term in _terms(text):
+        (excluded if match["minus"] else phrases if match["phrase"] else words).append(term)
     return Lexical(tuple(words), tuple(phrases), tuple(excluded))
+
+
+def terms_of(text: str) -> list[tuple[str, bool]]:
+    """The words and phrases of a ``lex`` line as they stand, each with whether it is excluded.
+
+    >>> terms_of('"cache miss" profiling -sports')
+    [('cache miss', False), ('profiling', False), ('sports', True)]
+    """
+    return [(term, bool(match["minus"])) for match, term in _terms(text)]
+
+
+def _terms(text: str) -> Iterator[tuple[re.Match[str], str]]:
+    for match in _TERM.finditer(text):
+        if term := (match["phrase"] or match["word"] or "").strip():
+            yield match, term
 ''',
     'skills.expand.prompt': r'''"""Prompt contract ``expand@1``: the bytes of the prompt and the shape of the answer of a model tuned for expansion.
 

@@ -35,11 +35,12 @@ NAMES: Mapping[str, tuple[str, ...]] = {
 }
 """Folded column names by meaning, the likeliest first.
 
-They are those of the exports of Scopus (Title, Abstract, DOI, EID; dc:title), Web of Science (Article Title, UT (Unique WOS
-ID); as tags TI, AB, DI, UT, PM, and ID for keywords, so UT comes first), PubMed (PMID, Title; TI, AB), Zotero (Key, Title,
-Abstract Note), EndNote and RIS (T1, N2, Accession Number), OpenAlex (id, display_name), Semantic Scholar (paperId,
-corpusId), arXiv (id, summary), IEEE Xplore (Document Title), Dimensions (Publication ID), Lens (Lens ID), Springer (Item
-Title), bioRxiv (preprint_title). ``Publication Title`` and ``Source title`` name the journal and are left out.
+They are meant to be those of the exports of Scopus (Title, Abstract, DOI, EID; dc:title), Web of Science (Article Title,
+UT (Unique WOS ID); as tags TI, AB, DI, UT, PM, and ID for keywords, so UT comes first), PubMed (PMID, Title; TI, AB),
+Zotero (Key, Title, Abstract Note), EndNote and RIS (T1, N2, Accession Number), OpenAlex (id, display_name), Semantic
+Scholar (paperId, corpusId), arXiv (id, summary), IEEE Xplore (Document Title), Dimensions (Publication ID), Lens (Lens ID),
+Springer (Item Title), bioRxiv (preprint_title). ``Publication Title`` and ``Source title`` name the journal and are left
+out. The tags of Web of Science are from its documentation; the others were not held against a file of each kind.
 """
 _NEAR = ("text", "body", "content", "notes", "tldr", "zusammenfassung", "resume", "resumen")
 

@@ -77,7 +77,7 @@ class SqliteStore:
         self._lock = threading.RLock()
         self._connection = open_database(path, schema=_SCHEMA, version=VERSION)
         self._vectors = SqliteVectors(self._connection, path.parent, dtype)
-        self._reader = VectorReader(open_database(path, schema=_SCHEMA, version=VERSION), path.parent)
+        self._reader = VectorReader(partial(open_database, path, schema=_SCHEMA, version=VERSION), path.parent)
         self._stemmer = Stemmer()
         self._counts = {name: Counts(partial(self._count, name)) for name in ("body", "bibliography")}
 

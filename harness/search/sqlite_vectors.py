@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,11 +58,13 @@ class Loaded:
 class VectorReader:
     """The vectors of a database for search. Safe from several threads.
 
-    It has a connection of its own: on a shared one, SQLite would have it wait until a search by words has ended.
+    It has a connection of its own, from the first search on: on a shared one, SQLite would have it wait until a search by
+    words has ended.
     """
 
-    def __init__(self, connection: Connection, folder: Path) -> None:
-        self._connection = connection
+    def __init__(self, connect: Callable[[], Connection], folder: Path) -> None:
+        self._connect = connect
+        self._connection: Connection | None = None
         self._folder = folder
         self._lock = threading.Lock()
         self._loaded: Loaded | None = None
@@ -73,19 +75,23 @@ class VectorReader:
         Read anew only when the database has changed or another scope is asked for.
         """
         with self._lock:
+            if self._connection is None:
+                self._connection = self._connect()
             version = self._connection.execute("PRAGMA data_version").fetchone()[0]
             state = (version, embedder.name, embedder.passage_prefix, where, *values)
             if self._loaded is None or self._loaded.state != state:
-                self._loaded = self._read(state, embedder, where, values)
+                self._loaded = self._read(self._connection, state, embedder, where, values)
             return self._loaded
 
-    def _read(self, state: tuple[object, ...], embedder: Embedder, where: str, values: Sequence[str]) -> Loaded | None:
-        self._connection.execute("BEGIN")  # model and rows must be of one state
+    def _read(
+        self, connection: Connection, state: tuple[object, ...], embedder: Embedder, where: str, values: Sequence[str]
+    ) -> Loaded | None:
+        connection.execute("BEGIN")  # model and rows must be of one state
         try:
-            model = _model(self._connection, self._folder, embedder)
+            model = _model(connection, self._folder, embedder)
             if model is None:
                 return None
-            pairs = self._connection.execute(
+            pairs = connection.execute(
                 "SELECT v.row, c.id FROM chunks c CROSS JOIN vectors v ON v.hash = c.hash AND v.model = ?"
                 f" JOIN documents d ON d.id = c.document JOIN files f ON f.id = d.file WHERE {where} ORDER BY c.id",
                 (model.id, *values),
@@ -93,7 +99,7 @@ class VectorReader:
             places = np.array(pairs, dtype=np.int64).reshape(-1, 2)
             return Loaded(state, model.file.rows(model.rows), places[:, 0], places[:, 1])
         finally:
-            self._connection.execute("COMMIT")
+            connection.execute("COMMIT")
 
     @contextmanager
     def forgetting(self) -> Iterator[None]:
@@ -106,7 +112,8 @@ class VectorReader:
         """Close the connection; closing twice is fine."""
         with self._lock:
             self._loaded = None
-            self._connection.close()
+            if self._connection is not None:
+                self._connection.close()
 
 
 class SqliteVectors:

@@ -12,8 +12,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import combinations
 
-from skills.expand.expansion import Line, parse_lex
+from skills.expand.expansion import Line, parse_lex, terms_of
 from skills.expand.filters import Filtered, Removed
+from skills.expand.ground import OFTEN
 from skills.expand.prompt import Query
 from skills.expand.words import content_words, holds, keywords, words
 
@@ -25,11 +26,8 @@ GOOD_ENOUGH = 2
 """Faults of a draft at most after which no other one is asked for: two small ones."""
 LITTLE = 10
 """Characters that a lex line must add to a query that it repeats, or it finds the same (QMD's rubric has this number)."""
-_EXCLUDED = re.compile(r'(?<!\S)-(?:"[^"]*"|\S+)')
 _ALIKE = 0.7
 """Share of their words (Jaccard) from which two lines say the same."""
-_OFTEN = 3
-"""A content word that one line says so often shows a loop."""
 
 
 def faults(query: Query, draft: Filtered, unread: int = 0) -> int:
@@ -77,18 +75,15 @@ def phrased(query: Query, lines: Sequence[Line]) -> list[Line]:
         bare = re.compile(rf'(?<![\w"-]){re.escape(phrase)}(?![\w"])', re.IGNORECASE)
         for place in places:
             found[place] = Line("lex", bare.sub(lambda match: f'"{match[0]}"', found[place].text, count=1))
-        if places and not any(phrase.casefold() in map(str.casefold, _phrases(found[place])) for place in places):
+        said = {one.casefold() for place in places for one in parse_lex(found[place].text).phrases}
+        if places and phrase.casefold() not in said:
             found[places[0]] = Line("lex", f'"{phrase}" {found[places[0]].text}')
     return found
 
 
 def _included(text: str) -> str:
     """A query or lex line without quotes and without what it excludes."""
-    return " ".join(part.strip('"') for part in _EXCLUDED.sub(" ", text.casefold()).split())
-
-
-def _phrases(line: Line) -> tuple[str, ...]:
-    return parse_lex(line.text).phrases
+    return " ".join(term for term, excluded in terms_of(text.casefold()) if not excluded)
 
 
 def adds_little(query: Query, text: str) -> bool:
@@ -169,4 +164,4 @@ def _alike(one: str, other: str) -> bool:
 
 
 def _repeats(text: str) -> bool:
-    return any(times >= _OFTEN for times in Counter(content_words(text)).values())
+    return any(times >= OFTEN for times in Counter(content_words(text)).values())

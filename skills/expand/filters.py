@@ -72,8 +72,10 @@ def filter_lines(query: Query, lines: Iterable[Line], ground: Ground | None = No
     lexical = [line for line in sound if line.type == "lex"]
     kept = []
     for line in sound:
-        bears = _bears_on(query, line, lexical if ground is None else ())
-        if why := (ground.fault(line) if ground and bears else "" if bears else "drift"):
+        why = "" if _bears_on(query, line, () if ground else lexical) else "drift"
+        if not why and ground:
+            why = ground.fault(line)
+        if why:
             removed.append(Removed(why, str(line)))
         else:
             kept.append(line)

@@ -25,11 +25,8 @@ from skills.expand.expansion import parse_lex
 from skills.expand.words import NEUTRAL, STOP_WORDS, singular, words
 
 FOLDER = Path(__file__).parent / "lexicon"
-OF_A_WORD = 3
-"""Terms that a headword of one word gives: its later ones suit a whole query seldom (in the training rows' answers there
-are 5% of them against 13% of the first three; of a phrase 6% against 10%)."""
-OF_A_PART = 3
-"""Terms that a headword gives which is less than half of the query: of these the answers have 23%, of later ones 13%."""
+FEW = 3
+"""Terms that a headword gives which is a single word or less than half of the query: later ones seldom suit all of it."""
 FIELDS = 2
 """Files in whose headwords a word stands at most that says which field is meant: ``make`` and ``best`` stand in most."""
 _VOWEL = re.compile("[aeiouy]")
@@ -109,9 +106,8 @@ class Lexicon:
         others = context.difference(head, map(_fold, head))
         entries = [entry for entry in self.entries[head] if entry.means(others)]
         found = dict.fromkeys(term for entry in entries for term in entry.found(said))
-        if 2 * len(context - others) < len(context - STOP_WORDS - _neutral()):
-            return list(found)[:OF_A_PART]
-        return list(found)[: None if len(head) > 1 else OF_A_WORD]
+        is_part = 2 * len(context - others) < len(context - STOP_WORDS - _neutral())
+        return list(found)[: FEW if is_part or len(head) == 1 else None]
 
     def _heads(self, text: Sequence[str]) -> Iterator[Key]:
         """The headwords of a text from left to right; where several begin at a word, the longest."""

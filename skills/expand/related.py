@@ -30,7 +30,7 @@ TERMS = 3
 TERM_WORDS, KEYWORDS = 6, 4
 VOTES = 2
 """Words of a query that a term must go with, where it has so many. In the answers of the training rows there are 2% of the
-terms that go with the only known word of several, and 11 to 23% of the best that go with two."""
+terms that go with the only known word of several."""
 
 
 @dataclass(frozen=True)
