@@ -15,9 +15,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from finetune.sft.preflight import quiet
+
 os.environ["HF_HUB_OFFLINE"] = "1"  # a model is never fetched by guess
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+quiet()
 
 
 class Refused(Exception):
@@ -49,14 +50,11 @@ def base_of(folder: Path) -> Path:
 
 def load(folder: Path) -> tuple[Any, Any]:
     """Model and tokenizer of a folder; an adapter comes on its base, not merged. Raises Refused."""
-    import logging
-
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # advice on faster kernels is no message of ours
     adapter = (folder / "adapter_config.json").is_file()
     base = base_of(folder) if adapter else folder
     own = adapter and (folder / "tokenizer_config.json").is_file()
