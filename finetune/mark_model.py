@@ -98,12 +98,12 @@ class Marker:
 
 
 def start_marker(base: Path, labels: Labels, seed: int) -> Marker:
-    """What a run starts from: a plain base with new label vectors, or a marker of the same labels as it was saved."""
+    """What a run starts from: a plain base with new label vectors, or an earlier run's marker with its own labels."""
     if not (base / "labels.json").exists():
         return Marker(base, labels, seed)
     marker = load_marker(base)
-    if marker.labels != labels:
-        raise SystemExit(f"{base}: has labels of another run: give a base model, or use the same gold and seed")
+    if marker.labels.moves != labels.moves:
+        raise SystemExit(f"{base}: has labels of other moves: give a base model, or an annotator of the same framework")
     return marker
 
 

@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 from finetune import metrics
 from finetune.dataset.abstracts import read_jsonl
 from finetune.dataset.leaks import LeakCheck
+from finetune.dataset.section_heads import without_head
 from finetune.mark_data import Example, Labels, batches, noisy, sentence_sets
 from finetune.mark_model import Marker, start_marker
 from finetune.pretrain import build_optimizers, log
@@ -52,6 +53,8 @@ class MarkConfig:
     noise: float = 0.08
     """Share of input tokens replaced at random (word dropout)."""
     drop_title: float = 0.15
+    drop_heads: float = 0.5
+    """Share of the papers that lose their section heads (``METHODS: …``), where they have some."""
     smoothing: float = 0.02
     least: int = 4
     """A set of moves gets a token of its own when so many training sentences carry it."""
@@ -287,7 +290,7 @@ def more_papers(paths: Sequence[Path], check: LeakCheck, held_back: Sequence[Map
 
 
 def gold_pool(marker: Marker, papers: Sequence[dict[str, Any]], config: MarkConfig) -> list[tuple[Example, float]]:
-    """The gold papers, each as often as the configuration says, some of them without their title."""
+    """The gold papers, each as often as the configuration says, some of them without their title or section heads."""
     rng = random.Random(config.seed)
     stating = Counter(move for paper in papers for move, numbers in paper["moves"].items() if numbers)
     rare = [move for move in marker.labels.moves if stating[move] < 0.2 * len(papers)]
@@ -296,7 +299,14 @@ def gold_pool(marker: Marker, papers: Sequence[dict[str, Any]], config: MarkConf
         for paper in papers
         for _ in range(config.gold_repeats + config.rare_repeats * any(paper["moves"].get(move) for move in rare))
     ]
-    return [(marker.encoder.gold(paper, title=rng.random() >= config.drop_title), 1.0) for paper in repeated]
+
+    def varied(paper: dict[str, Any]) -> Example:
+        title = rng.random() >= config.drop_title
+        sentences = [without_head(sentence) for sentence in paper["sentences"]]
+        heads = sentences == paper["sentences"] or rng.random() >= config.drop_heads
+        return marker.encoder.gold(paper if heads else {**paper, "sentences": sentences}, title=title)
+
+    return [(varied(paper), 1.0) for paper in repeated]
 
 
 def role_pool(marker: Marker, path: Path, check: LeakCheck, config: MarkConfig) -> list[tuple[Example, float]]:
@@ -353,14 +363,13 @@ def main(argv: list[str] | None = None) -> int:
     if not valid_papers:
         raise SystemExit(f"{args.gold}: {len(papers)} papers leave none to validate with: raise `valid` or give more")
     train_papers += more_papers(args.more, check, valid_papers)
-    labels = Labels.of(train_papers, load_framework().names, config.least)
-    marker = start_marker(args.base, labels, config.split_seed)
+    marker = start_marker(args.base, Labels.of(train_papers, load_framework().names, config.least), config.split_seed)
     pool = gold_pool(marker, train_papers, config)
     if args.roles and config.role_papers:
         pool += role_pool(marker, args.roles, check, config)
     if args.pseudo and config.pseudo_papers:
         pool += pseudo_pool(marker, args.pseudo, check, config)
-    print(json.dumps({"examples": len(pool), "labels": len(labels.sets), **asdict(config)}), file=sys.stderr)
+    print(json.dumps({"examples": len(pool), "labels": len(marker.labels.sets), **asdict(config)}), file=sys.stderr)
     Training(marker, pool, config, args.out).run()
     marker.save(args.out / "model")
     (args.out / "config.json").write_text(json.dumps(asdict(config)) + "\n")

@@ -274,6 +274,19 @@ def test_an_embedding_model_takes_part_where_it_is_named(daemon: Daemon, capsys:
     assert "there is no embedding model" in run(capsys, f'/ask --extractive --vec x --explain "{QUESTION}"')[2] + err
 
 
+def test_only_the_named_files_are_embedded(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
+    daemon.add("embedder", capabilities=("embedding",))
+    run(capsys, "/index papers")
+    question = "Was mould found in stored oats?"
+    _, _, err = run(capsys, f'/ask --docs papers/oats.md --embed embedder --extractive "{question}"')
+    told = [text for body in daemon.bodies("/api/embed") for text in body["input"] if text != question]
+    assert len(told) == 1
+    assert OATS in told[0]
+    assert "have no vector" not in err
+    _, _, err = run(capsys, f'/ask --embed embedder --extractive "{question}"')
+    assert re.search(r"[1-9] passages have no vector of this model yet: /index --embed embedder", err)
+
+
 def test_what_needs_a_model_is_a_note_without_one(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -179,6 +179,11 @@ def test_only_what_is_new_is_embedded_and_a_search_finds_by_meaning(gguf: Path, 
         put(store, "/b", *TEXTS, "memory of heads")
         assert embed_new(store, embedder, context.console) == 1
         assert (store.missing(embedder), embed_new(store, embedder, context.console)) == (0, 0)
+        put(store, "/c/one", "trees grow in rings")
+        put(store, "/c2", "seas have tides")
+        assert (store.missing(embedder, ("/c",)), store.missing(embedder, ())) == (1, 0)
+        assert embed_new(store, embedder, context.console, ("/c",)) == 1
+        assert (store.missing(embedder, ("/c",)), store.missing(embedder)) == (0, 1)
         found = search(store, "wheat grows in fields .", embedder=embedder)
         assert found.hits[0].chunk.text == TEXTS[2]
         assert {step.stage for step in found.hits[0].steps} == {"bm25", "dense"}
@@ -222,11 +227,27 @@ def test_index_embeds_and_finds(work: Path, gguf: Path, capsys: pytest.CaptureFi
     assert capsys.readouterr().out.strip() == "embedded 1 passages"
 
 
+def test_files_given_to_find_are_embedded_and_no_others(work: Path, gguf: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(capsys, "/index a.md")
+    (work / "b.md").write_text("# Rye\n\nRye is cut when dry.\n")
+    status, hits, _ = run(capsys, f"/index --find quokka --embed {gguf} b.md")
+    assert (status, [Path(hit["file"]).name for hit in hits]) == (0, ["b.md"])
+    assert main([f"/index --find quokka --embed {gguf}"]) == 0
+    assert "2 passages have no vector of this model yet" in capsys.readouterr().out
+    run(capsys, "/index --forget b.md")
+    assert main([f"/index --find quokka --embed {gguf}"]) == 1
+    assert "2 passages have no vector of this model yet: /index --embed" in capsys.readouterr().err
+
+
 def test_an_embedder_of_the_settings_that_cannot_run_is_a_remark(
     work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run(capsys, "/index a.md")
     monkeypatch.setenv("MARGINALIA_EMBEDDER", "all-minilm")
+    assert main(["/index a.md"]) == 1
+    out = capsys.readouterr().out
+    assert "made 2 chunks; indexed by words alone: the embedding model all-minilm cannot be opened" in out
+    assert main(["/index a.md --embed all-minilm"]) == 3
+    capsys.readouterr()
     status, hits, err = run(capsys, "/index --find wheat")
     assert (status, len(hits)) == (0, 1)
     assert "searched by words alone: the embedding model all-minilm cannot be opened" in err

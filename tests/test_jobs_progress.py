@@ -60,6 +60,14 @@ def test_without_a_terminal_a_line_at_most_every_ten_seconds(clock: Clock) -> No
     ]
 
 
+def test_rows_that_are_over_together_count_together(clock: Clock) -> None:
+    out = io.StringIO()
+    with Progress(Console(file=out, width=20), 96) as shown:
+        clock.now += 16
+        shown.advance(32)
+    assert out.getvalue() == "  32/96 papers, 2.0/s, 32 s left\n"
+
+
 def test_quick_work_shows_nothing() -> None:
     for terminal in (False, True):
         out = io.StringIO()

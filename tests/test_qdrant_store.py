@@ -100,7 +100,7 @@ def test_scope_is_files_and_folders_and_references_are_asked_for(store: Store) -
 def test_content_is_embedded_once_for_a_model_and_a_prefix(store: Store) -> None:
     put(store, "/a", *TEXTS)
     put(store, "/b", TEXTS[0])
-    assert store.missing(embedder()) == 3
+    assert (store.missing(embedder()), store.missing(embedder(), ("/b",)), store.missing(embedder(), ())) == (3, 1, 0)
     assert [text for _, text in store.without_vectors(embedder(), 2)] != []
     assert embed(store, embedder()) == 3
     store.remove(["/a"])

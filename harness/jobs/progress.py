@@ -101,12 +101,12 @@ class Progress:
             if self._bar is not None:
                 self._bar.stop()
 
-    def advance(self, *, failed: bool = False, cached: bool = False) -> None:
-        """One row is over."""
+    def advance(self, count: int = 1, *, failed: bool = False, cached: bool = False) -> None:
+        """One row is over, or ``count`` of them at once."""
         with self._lock:
-            self._tally.done += 1
-            self._tally.failed += failed
-            self._tally.cached += cached
+            self._tally.done += count
+            self._tally.failed += count * failed
+            self._tally.cached += count * cached
             if self._bar is not None:
                 self._update(self._bar)
             elif not self._console.is_terminal:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from harness.config import Settings
     from harness.models.embedding import EmbeddingModel
-    from harness.search.store import Store
+    from harness.search.store import Files, Store
 
 NONE = "none"
 """The name that stands for: no embedding model, whatever the settings say."""
@@ -123,23 +123,19 @@ def open_model(name: str, settings: Settings) -> EmbeddingModel:
     return OllamaEmbedding(here.daemon, name)
 
 
-def embed_new(store: Store, embedder: Embedder, console: Console) -> int:
-    """Embed all content of a store that has no vector of this model yet, with progress on ``console``; how much it was.
+def embed_new(store: Store, embedder: Embedder, console: Console, files: Files = None) -> int:
+    """Embed what has no vector of this model yet, in some files of a store or in all, with progress on ``console``; how
+    much it was.
 
     What is done stays done when it is stopped. Raises ModelError.
     """
-    total = store.missing(embedder)
+    total = store.missing(embedder, files)
     if not total:
         return 0
     from harness.jobs.progress import Progress
 
     with Progress(console, total, "passages embedded") as progress:
-
-        def advance(count: int) -> None:
-            for _ in range(count):
-                progress.advance()
-
-        return embed(store, embedder, advance)
+        return embed(store, embedder, progress.advance, files)
 
 
 class Whole:

@@ -20,7 +20,7 @@ from harness.readers.text import unreadable, writable
 from harness.search.documents import Document
 from harness.search.pdf_process import ENCRYPTED, Limits, PdfReader
 from harness.search.reading import KINDS, ReadPdf, read
-from harness.search.store import IndexedFile, Stamp, Store
+from harness.search.store import Files, IndexedFile, Stamp, Store
 from harness.search.vectors import Embedder
 
 READER = "1"
@@ -146,13 +146,15 @@ def gone(known: Mapping[str, IndexedFile], given: Sequence[Path], files: Sequenc
     return [path for path in known if path not in there and any(Path(path).is_relative_to(folder) for folder in folders)]
 
 
-def embed(store: Store, embedder: Embedder, on_text: Callable[[int], None] = lambda count: None) -> int:
-    """Embed all content that has no vector yet; how much that was. ``on_text`` is told of each batch.
+def embed(
+    store: Store, embedder: Embedder, on_text: Callable[[int], None] = lambda count: None, files: Files = None
+) -> int:
+    """Embed all content of some files that has no vector yet; how much that was. ``on_text`` is told of each batch.
 
     What is done stays done when it is stopped. Raises ModelError.
     """
     total = 0
-    while rows := store.without_vectors(embedder, _FETCH_AT_ONCE):
+    while rows := store.without_vectors(embedder, _FETCH_AT_ONCE, files):
         for start in range(0, len(rows), _EMBED_AT_ONCE):
             some = rows[start : start + _EMBED_AT_ONCE]
             store.add_vectors(embedder, [digest for digest, _ in some], embedder.passages([text for _, text in some]))

@@ -38,7 +38,7 @@ from harness.search.qdrant_points import (
     uuid_of,
 )
 from harness.search.sqlite_terms import Stemmer
-from harness.search.store import IndexedFile, Ranked, Scope, Stamp, StoredChunk
+from harness.search.store import Files, IndexedFile, Ranked, Scope, Stamp, StoredChunk
 from harness.search.vectors import Embedder, Matrix
 
 TERMS = "terms"
@@ -199,14 +199,14 @@ class QdrantStore:
                     found[int(point.id)] = stored_chunk(int(point.id), point.payload)
         return [found[chunk] for chunk in ids if chunk in found]
 
-    def missing(self, embedder: Embedder) -> int:
+    def missing(self, embedder: Embedder, files: Files = None) -> int:
         """As in ``Store``."""
-        return sum(1 for _ in self._without(embedder))
+        return sum(1 for _ in self._without(embedder, files))
 
-    def without_vectors(self, embedder: Embedder, limit: int) -> list[tuple[str, str]]:
+    def without_vectors(self, embedder: Embedder, limit: int, files: Files = None) -> list[tuple[str, str]]:
         """As in ``Store``."""
         rows = []
-        for digest, header, text in self._without(embedder):
+        for digest, header, text in self._without(embedder, files):
             rows.append((digest, f"{header}\n{text}" if header else text))
             if len(rows) == limit:
                 break
@@ -318,12 +318,14 @@ class QdrantStore:
                 "give another version of the model another name",
             )
 
-    def _without(self, embedder: Embedder) -> Iterator[tuple[str, str, str]]:
+    def _without(self, embedder: Embedder, files: Files) -> Iterator[tuple[str, str, str]]:
         """Hash, header and text of content without a vector."""
-        name = self._vectors(embedder)
+        if files == ():
+            return
+        name, within = self._vectors(embedder), self._filter(Scope(files, references=True))
         known, seen = self._has(name), set[str]()
         batch: list[Any] = []
-        for point in (*self._scroll(self._chunks, None, ["hash", "header", "text"]), None):
+        for point in (*self._scroll(self._chunks, within, ["hash", "header", "text"]), None):
             if point is not None and point.payload["hash"] not in seen:
                 seen.add(point.payload["hash"])
                 batch.append(point.payload)

@@ -18,7 +18,7 @@ from harness.search.documents import Document
 from harness.search.sqlite_lexical import Counts, matches
 from harness.search.sqlite_terms import TOKENIZER, Stemmer
 from harness.search.sqlite_vectors import VECTOR_SCHEMA, SqliteVectors, VectorReader, nearest
-from harness.search.store import IndexedFile, Ranked, Scope, Stamp, StoredChunk
+from harness.search.store import Files, IndexedFile, Ranked, Scope, Stamp, StoredChunk
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -239,15 +239,15 @@ class SqliteStore:
         counts = [self._select(one, (match,))[0][0] if (match := parse(f'"{word}"').match) else 0 for word in words]
         return total, counts
 
-    def missing(self, embedder: Embedder) -> int:
+    def missing(self, embedder: Embedder, files: Files = None) -> int:
         """As in ``Store``."""
         with self._lock, reporting(self.path):
-            return self._vectors.missing(embedder)
+            return self._vectors.missing(embedder, *_within(Scope(files)))
 
-    def without_vectors(self, embedder: Embedder, limit: int) -> list[tuple[str, str]]:
+    def without_vectors(self, embedder: Embedder, limit: int, files: Files = None) -> list[tuple[str, str]]:
         """As in ``Store``."""
         with self._lock, reporting(self.path):
-            rows = self._vectors.without(embedder, limit)
+            rows = self._vectors.without(embedder, limit, *_within(Scope(files)))
         return [(digest, f"{header}\n{text}" if header else text) for digest, header, text in rows]
 
     def add_vectors(self, embedder: Embedder, hashes: Sequence[str], matrix: Matrix) -> None:

@@ -124,15 +124,16 @@ class SqliteVectors:
         self._folder = folder
         self._dtype: DType = dtype
 
-    def missing(self, embedder: Embedder) -> int:
-        """How much content has no vector."""
-        sql = f"SELECT count(DISTINCT hash) FROM chunks WHERE {_WITHOUT}"
-        return int(self._connection.execute(sql, (embedder.name, embedder.passage_prefix)).fetchone()[0])
+    def missing(self, embedder: Embedder, where: str, values: Sequence[str]) -> int:
+        """How much content has no vector, in all files or in those under a condition."""
+        sql = f"SELECT count(DISTINCT hash) FROM chunks WHERE {_WITHOUT}{_of_files(where)}"
+        return int(self._connection.execute(sql, (embedder.name, embedder.passage_prefix, *values)).fetchone()[0])
 
-    def without(self, embedder: Embedder, limit: int) -> list[tuple[str, str, str]]:
-        """Hash, header and text of content without a vector, in the order in which it came in."""
-        sql = f"SELECT hash, header, text FROM chunks WHERE {_WITHOUT} GROUP BY hash ORDER BY min(id) LIMIT ?"
-        return list(self._connection.execute(sql, (embedder.name, embedder.passage_prefix, limit)))
+    def without(self, embedder: Embedder, limit: int, where: str, values: Sequence[str]) -> list[tuple[str, str, str]]:
+        """Hash, header and text of the same, in the order in which it came in."""
+        chosen = f"{_WITHOUT}{_of_files(where)}"
+        sql = f"SELECT hash, header, text FROM chunks WHERE {chosen} GROUP BY hash ORDER BY min(id) LIMIT ?"
+        return list(self._connection.execute(sql, (embedder.name, embedder.passage_prefix, *values, limit)))
 
     def add(self, embedder: Embedder, hashes: Sequence[str], matrix: Matrix) -> None:
         """Write vectors behind those that are there."""
@@ -194,6 +195,13 @@ class SqliteVectors:
     def _check_width(self, embedder: Embedder, model: _Model, width: int) -> None:
         if width != model.file.dimensions:
             raise _wrong_width(embedder, model.file.dimensions, width)
+
+
+def _of_files(where: str) -> str:
+    """The further condition on chunks that a condition on files (alias ``f``) is; "" for all of them."""
+    if not where:
+        return ""
+    return f" AND document IN (SELECT d.id FROM documents d JOIN files f ON f.id = d.file WHERE {where})"
 
 
 def _model(connection: Connection, folder: Path, embedder: Embedder) -> _Model | None:

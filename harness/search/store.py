@@ -15,6 +15,8 @@ from harness.search.vectors import Embedder, Matrix
 
 Ranked = list[tuple[int, float]]
 """Ids of chunks and their scores, best first."""
+Files = tuple[str, ...] | None
+"""Absolute paths of files or folders; None for all."""
 
 
 @dataclass(frozen=True)
@@ -82,8 +84,7 @@ class StoredChunk:
 class Scope:
     """Which chunks take part in a search; the plain one takes all but lists of references."""
 
-    files: tuple[str, ...] | None = None
-    """Absolute paths of files or folders; None for all."""
+    files: Files = None
     references: bool = False
     """Lists of references are searched as well."""
 
@@ -126,12 +127,12 @@ class Store(Protocol):
         """Chunks in the order of their ids given; those that have gone meanwhile are left out."""
         ...
 
-    def missing(self, embedder: Embedder) -> int:
-        """How much content the embedder has not seen yet."""
+    def missing(self, embedder: Embedder, files: Files = None) -> int:
+        """How much content of some files the embedder has not seen yet, their lists of references included."""
         ...
 
-    def without_vectors(self, embedder: Embedder, limit: int) -> list[tuple[str, str]]:
-        """Hash and text of content that the embedder has not seen yet, at most ``limit`` of it."""
+    def without_vectors(self, embedder: Embedder, limit: int, files: Files = None) -> list[tuple[str, str]]:
+        """Hash and text of content of some files that the embedder has not seen yet, at most ``limit`` of it."""
         ...
 
     def add_vectors(self, embedder: Embedder, hashes: Sequence[str], matrix: Matrix) -> None:

@@ -11,7 +11,7 @@ from harness.errors import InputError, MarginaliaError, ModelError, NoModelError
 from harness.search.index import Options
 from harness.search.indexing import LOCK_SECONDS, bring_up_to_date, paths_in, usual_workers
 from harness.search.search import Line, parse_line
-from harness.search.store import Scope, Store
+from harness.search.store import Files, Scope, Store
 from harness.search.stores import open_store
 from harness.task import Task
 from skills.ask.answering import Meter, answer, record_of, threshold_for
@@ -39,7 +39,7 @@ class Asking:
         self._options, self._context = options, context
         self._store = stack.enter_context(open_store(context.settings))
         files, self._notes = documents(self._store, options, context)
-        embedder = self._open_embedder(stack)
+        embedder = self._open_embedder(stack, files)
         self._desk = Desk(self._store, Scope(files, options.references), Stemmer(), embedder, self._open_late())
         self._tags: list[str] | None = None
         self._no_model = ""
@@ -121,8 +121,8 @@ class Asking:
             return []
         return [parse_line(f"{line['type']}: {line['text']}") for line in outcome.records[0]["lines"]]
 
-    def _open_embedder(self, stack: ExitStack) -> Embedder | None:
-        """The embedding model in force; one of the settings that cannot run is only a remark."""
+    def _open_embedder(self, stack: ExitStack, files: Files) -> Embedder | None:
+        """The embedding model in force, ``files`` embedded by it; one of the settings that cannot run is only a remark."""
         settings = self._context.settings
         if self._options.embed is None and not settings.embedder:
             return None
@@ -134,7 +134,7 @@ class Asking:
         try:
             embedder = open_embedder(name, self._context.settings, self._context.console)
             stack.callback(embedder.close)
-            self._embed(embedder, name)
+            self._embed(embedder, name, files)
         except MarginaliaError as error:
             if self._options.embed:
                 raise
@@ -150,18 +150,18 @@ class Asking:
 
         return open_encoder(self._options.late, offline=self._context.settings.offline)
 
-    def _embed(self, embedder: Embedder, name: str) -> None:
-        """Embed what ``--docs`` brought in; what else has no vector yet is a remark, for it may take hours."""
+    def _embed(self, embedder: Embedder, name: str, files: Files) -> None:
+        """Embed the files that ``--docs`` named; of all that is indexed it is a remark, for it may take hours."""
         from harness.locks import locked
         from harness.search.embedders import embed_new
 
-        if not (missing := self._store.missing(embedder)):
+        if not (missing := self._store.missing(embedder, files)):
             return
-        if not self._options.docs:
+        if files is None:
             say([f"{missing} passages have no vector of this model yet: /index --embed {name}"], self._context)
             return
         with locked(self._store.lock, seconds=LOCK_SECONDS):
-            embed_new(self._store, embedder, self._context.console)
+            embed_new(self._store, embedder, self._context.console, files)
 
     def _model(self, question: str) -> tuple[Meter | None, str]:
         """The chat model that shall answer, if there is one, and why it is this one."""

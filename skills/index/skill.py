@@ -72,25 +72,31 @@ def index(store: Store, paths: Sequence[Path], options: IndexOptions, context: C
 
     results = bring_up_to_date(store, paths, reading(options, context), context.console) if paths else []
     with locked(store.lock, seconds=LOCK_SECONDS):
-        embedded = embed(store, options, context)
+        embedded, done = embed(store, options, context)
     failed = sum(result.status == "failed" for result in results)
     return Outcome(
         text="; ".join([*([summary(results)] if paths else []), *embedded]),
         records=[file_record(result.file, result.status, result.notes) for result in results],
-        exit=Exit.FAILED if failed else Exit.DONE,
+        exit=Exit.FAILED if failed or not done else Exit.DONE,
         details={"files": len(results), "failed": failed},
     )
 
 
-def embed(store: Store, options: IndexOptions, context: Context) -> list[str]:
-    """Embed what is new to the embedding model; what there is to say of it, nothing where there is no model."""
+def embed(store: Store, options: IndexOptions, context: Context) -> tuple[list[str], bool]:
+    """Embed what is new to the embedding model; what there is to say of it, nothing where there is no model, and whether
+    it is done. A model of the settings that cannot run leaves the index to words."""
     from harness.search.embedders import embed_new, embedder_name, open_embedder
 
     name = embedder_name(options.embed, context.settings)
     if not name:
-        return []
-    with open_embedder(name, context.settings, context.console) as embedder:
-        return [f"embedded {embed_new(store, embedder, context.console)} passages"]
+        return [], True
+    try:
+        with open_embedder(name, context.settings, context.console) as embedder:
+            return [f"embedded {embed_new(store, embedder, context.console)} passages"], True
+    except MarginaliaError as error:
+        if options.embed:
+            raise
+        return [f"indexed by words alone: {error}"], False
 
 
 def summary(results: Sequence[Result]) -> str:
@@ -151,7 +157,8 @@ def find(store: Store, paths: Sequence[Path], options: IndexOptions, context: Co
         found = rerank(found, options.find, model, seconds=options.rerank, limit=options.limit)
     if not found.hits:
         where = "these files" if paths else "the index"
-        raise InputError(f"no passage in {where} has what was asked for", "see what is indexed: /index --list")
+        remedy = "; ".join([*found.notes, "see what is indexed: /index --list"])
+        raise InputError(f"no passage in {where} has what was asked for", remedy)
     lines = []
     for number, hit in enumerate(found.hits, 1):
         chunk = hit.chunk
@@ -171,15 +178,23 @@ def find(store: Store, paths: Sequence[Path], options: IndexOptions, context: Co
 
 
 def look_up(store: Store, options: IndexOptions, lines: Sequence[Line], plan: Plan, context: Context) -> Found:
-    """Search by words and, with an embedding model, by meaning. One of the settings that cannot run is only a remark."""
-    from harness.search.embedders import embedder_name, open_embedder
+    """Search by words and, with an embedding model, by meaning; files that were given are embedded first. A model of the
+    settings that cannot run is only a remark."""
+    from harness.locks import locked
+    from harness.search.embedders import embed_new, embedder_name, open_embedder
+    from harness.search.indexing import LOCK_SECONDS
     from harness.search.search import search
 
+    files = plan.scope.files
     if name := embedder_name(options.embed, context.settings):
         try:
             with open_embedder(name, context.settings, context.console) as embedder:
+                missing = store.missing(embedder, files)
+                if missing and files is not None:
+                    with locked(store.lock, seconds=LOCK_SECONDS):
+                        missing -= embed_new(store, embedder, context.console, files)
                 found = search(store, options.find, lines=lines, embedder=embedder, plan=plan)
-                if missing := store.missing(embedder):
+                if missing > 0:
                     note = f"{missing} passages have no vector of this model yet: /index --embed {name}"
                     found = replace(found, notes=(*found.notes, note))
                 return found
