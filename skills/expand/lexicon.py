@@ -1,9 +1,10 @@
 """A lexicon of search terms: for a word or phrase of a query its long forms, and what good documents on it say.
 
-Written for this project from general knowledge, without sight of an evaluation set (``lexicon/*.txt``, MIT). A line is
-``headword[, other form …] [| headword …]: term; term; …``, the best term first; lines that begin with # are comments. What
-a comma joins are names of one thing; a | joins things that have terms in common and are not each other. A ~ before a word
-says that it means other things as well: it counts only where another word of the query is of its field (after Lesk 1986).
+Written for this project from general knowledge, without sight of an evaluation set (``lexicon/*.txt``, MIT). A file is of
+the field that its name has before a hyphen. A line is ``headword[, other form …] [| headword …]: term; term; …``, the best
+term first; lines that begin with # are comments. What a comma joins are names of one thing; a | joins things that have
+terms in common and are not each other. A ~ before a word says that it means other things as well: it counts only where
+another word of the query is of its field (after Lesk 1986).
 
 The longest phrase of a query that is a headword counts, whatever its case, plural or -ing. A single word counts in its
 singular and plural alone: ``setting``, ``fasting`` and ``core`` are not ``set``, ``fast`` and ``cors``.
@@ -28,7 +29,7 @@ FOLDER = Path(__file__).parent / "lexicon"
 FEW = 3
 """Terms that a headword gives which is a single word or less than half of the query: later ones seldom suit all of it."""
 FIELDS = 2
-"""Files in whose headwords a word stands at most that says which field is meant: ``make`` and ``best`` stand in most."""
+"""Fields in whose headwords a word stands at most that says which is meant: ``make`` and ``best`` stand in most."""
 _VOWEL = re.compile("[aeiouy]")
 _SHORTEST = 3
 """Letters that must be left where an -ing is cut off."""
@@ -48,12 +49,15 @@ class Entry:
     forms: tuple[str, ...]
     """All names of it, itself among them."""
     terms: tuple[str, ...]
-    company: Words | None = None
-    """Folded words of its field, one of which the query must have beside it; None where the headword says enough."""
+    field: Words | None = None
+    """Folded words that say its field: the query must have one of them, or of its own words, beside it. None where the
+    headword says enough."""
 
     def means(self, others: Words) -> bool:
         """Whether it is what is meant beside these words."""
-        return self.company is None or not self.company.isdisjoint(others)
+        if self.field is None or not self.field.isdisjoint(others):
+            return True
+        return any(word in others for text in (*self.forms, *self.terms) for word in folded(text))
 
     def found(self, said: Container[str]) -> list[str]:
         """Another name that shares no word with what is said (``RAG`` written out), the terms, more such names."""
@@ -104,7 +108,7 @@ class Lexicon:
     def _found(self, head: Key, said: Container[str], context: Words) -> list[str]:
         """What a headword brings in its context."""
         others = context.difference(head, map(_fold, head))
-        entries = [entry for entry in self.entries[head] if entry.means(others)]
+        entries = [entry for entry in self.entries[head] if entry.means(others - STOP_WORDS)]
         found = dict.fromkeys(term for entry in entries for term in entry.found(said))
         is_part = 2 * len(context - others) < len(context - STOP_WORDS - _neutral())
         return list(found)[: FEW if is_part or len(head) == 1 else None]
@@ -147,7 +151,7 @@ def folded(text: str) -> Key:
     return tuple(map(_fold, words(text)))
 
 
-@lru_cache(maxsize=1 << 14)
+@lru_cache(maxsize=1 << 16)
 def _fold(word: str) -> str:
     """A word without the ending of a plural, -ing or a last e; not where a stop word would be left (``canning``)."""
     stem = _stem(singular(word))
@@ -184,22 +188,19 @@ def _parts(text: str, mark: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(mark) if part.strip())
 
 
-def lexicon_of(files: Sequence[Iterable[tuple[str, Entry]]], digest: str = "") -> Lexicon:
-    """The lexicon of some files, each a field: what several say of a headword stands side by side."""
-    parsed = [list(file) for file in files]
-    fields = [{word for head, _ in file for word in folded(head)} for file in parsed]
-    spread = Counter(word for field in fields for word in field)
+def lexicon_of(fields: Sequence[Iterable[tuple[str, Entry]]], digest: str = "") -> Lexicon:
+    """The lexicon of some fields: what several say of a headword stands side by side."""
+    parsed = [[(head, words(head), entry) for head, entry in field] for field in fields]
+    said = [{_fold(word) for _, parts, _ in field for word in parts} for field in parsed]
+    spread = Counter(word for field in said for word in field)
     entries: dict[Key, list[Entry]] = {}
-    for file, field in zip(parsed, fields, strict=True):
-        telling = frozenset(word for word in field if spread[word] <= FIELDS)
-        for head, entry in file:
-            key = keys_of(words(head))[0]
-            if head.startswith(_MARK):
-                own = frozenset(word for text in (*entry.forms, *entry.terms) for word in folded(text))
-                entry = replace(entry, company=(telling | own) - STOP_WORDS)
-            known = entries.setdefault(key, [])
-            if entry not in known:
-                known.append(entry)
+    for field, own in zip(parsed, said, strict=True):
+        telling = frozenset(word for word in own if spread[word] <= FIELDS) - STOP_WORDS
+        for head, parts, entry in field:
+            known = entries.setdefault(keys_of(parts)[0], [])
+            one = replace(entry, field=telling) if head.startswith(_MARK) else entry
+            if one not in known:
+                known.append(one)
     return Lexicon(entries, digest)
 
 
@@ -208,4 +209,16 @@ def load(folder: Path = FOLDER) -> Lexicon:
     """All files of a folder. Raises InputError for a line that is no entry."""
     raw = {path.name: path.read_bytes() for path in sorted(folder.glob("*.txt"))}
     digest = hashlib.sha256(b"".join(raw.values())).hexdigest()
-    return lexicon_of([parse(text.decode("utf-8"), name) for name, text in raw.items()], digest)
+    fields: dict[str, list[tuple[str, Entry]]] = {}
+    for name, text in raw.items():
+        fields.setdefault(field_of(name), []).extend(parse(text.decode("utf-8"), name))
+    return lexicon_of(list(fields.values()), digest)
+
+
+def field_of(name: str) -> str:
+    """The field of a file.
+
+    >>> field_of("ml.txt"), field_of("ml-vision.txt")
+    ('ml', 'ml')
+    """
+    return name.removesuffix(".txt").partition("-")[0]
