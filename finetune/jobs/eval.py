@@ -398,7 +398,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from finetune.rewards.qmd_text import Query, differ, lex_is_generic, naming, word_repetition_penalty
+from finetune.rewards.qmd_text import Query, alike, lex_is_generic, naming, word_repetition_penalty
 from finetune.rewards.qmd_words import NATURAL_LENGTH, PREFIXES
 
 
@@ -453,7 +453,7 @@ def measure(text: str, asked: Query) -> Counts | str:
     """All counts of a cleaned output, or its first line of no type.
 
     In lower case each line is compared with the query and with the earlier lines of its type. The words of a vec line are
-    not needed for more than that, so they are only made where ``differ`` must have them.
+    not needed for more than that, so they are only made where ``alike`` must have them.
     """
     _, query, distance, limit, _, key_terms, _, filler = asked
     lex: list[tuple[str, set[str]]] = []
@@ -487,7 +487,7 @@ def measure(text: str, asked: Query) -> Counts | str:
             if len(lower) < limit and query in lower:
                 vec_echoes += 1
             for other in vec:
-                if lower in other or other in lower or not differ(lower, other, distance):
+                if alike(lower, other, distance):
                     vec_alike += 1
             vec.append(lower)
         elif line[:5] == "hyde:":
@@ -520,7 +520,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from finetune.rewards.qmd_points import THINK, Points
-from finetune.rewards.qmd_text import Kind, Parsed, Query, differ, lex_is_generic, naming
+from finetune.rewards.qmd_text import Kind, Parsed, Query, alike, lex_is_generic, naming
 from finetune.rewards.qmd_words import HYDE_LONG, HYDE_SHORT, NATURAL_LENGTH
 
 
@@ -552,14 +552,14 @@ def measure_only(asked: Query, only: Kind, parsed: Parsed) -> OnlyFacts:
     """All counts that decide the points."""
     texts = parsed[only]
     lowers = [text.lower() for text in texts]
-    alike = echoes = padded = 0
+    pairs = echoes = padded = 0
     lacking = generic = unnatural = False
     for position, lower in enumerate(lowers):
         if len(lower) < asked.echo_limit and asked.lower in lower:
             echoes += 1
         for other in lowers[:position]:
-            if lower in other or other in lower or not differ(lower, other, asked.distance):
-                alike += 1
+            if alike(lower, other, asked.distance):
+                pairs += 1
     if only == "lex":
         words = [lower.split() for lower in lowers]
         lacking = bool(asked.key_terms) and any(map(asked.key_terms.isdisjoint, words))
@@ -571,7 +571,7 @@ def measure_only(asked: Query, only: Kind, parsed: Parsed) -> OnlyFacts:
     unwanted = len(parsed["lex"]) + len(parsed["vec"]) + len(parsed["hyde"]) - lines
     passage = len(texts[0]) if only == "hyde" else None
     nameless = lines - naming(lowers, asked.entities) if asked.entities else 0
-    return OnlyFacts(lines, unwanted, alike, echoes, lacking, generic, padded, unnatural, passage, nameless)
+    return OnlyFacts(lines, unwanted, pairs, echoes, lacking, generic, padded, unnatural, passage, nameless)
 
 
 def points_only(facts: OnlyFacts, asked: Query, thought: bool) -> Points:
@@ -872,10 +872,9 @@ are scored in a row.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable
 from functools import lru_cache
-from itertools import compress
-from operator import eq
 from typing import Any, Literal, NamedTuple, TypedDict, cast
 
 from finetune.rewards.qmd_words import (
@@ -932,8 +931,6 @@ _ASCII = bytes(range(128))
 _MARKS = "–—‘’“”…°×·•→′″€£≤≥±"
 """The usual characters beyond ASCII that are no letters."""
 _FREE_BYTES: frozenset[Any] = frozenset(word.encode() for word in REPEATABLE)
-_FIRST = 6
-"""Of so many words of a line ``differ`` looks first whether the other has them; they settle 87% of pairs in QMD's data."""
 _PUNCTUATION = ".,!?:;()[]\"'"
 _TECHNICAL = frozenset(".+-#@")
 _PLAIN = re.compile("[a-z0-9 ?,'\"]*").fullmatch
@@ -977,14 +974,13 @@ def detect_only_mode(query: str) -> tuple[Kind | None, str]:
     return (cast("Kind", found[1].lower()), query[: found.start()].strip()) if found else (None, query)
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=64)
 def read_query(query: str) -> Query:
     """All that scoring needs of a query. Pure; the latest are remembered, since GRPO scores several completions of each."""
     only, base = detect_only_mode(query) if "/" in query else (None, query)
     lower = base.lower().strip()
     words = lower.split()
     count = len(words)
-    used = frozenset(words)
     entities = () if _PLAIN(base) else tuple(sorted(extract_named_entities(base)))
     return Query(
         only,
@@ -992,9 +988,9 @@ def read_query(query: str) -> Query:
         3 if count >= LONG_QUERY else 2,
         len(lower) + ECHO_MARGIN,
         count > 1,
-        used - NO_KEY_TERM,
+        frozenset([word for word in words if word not in NO_KEY_TERM]),
         entities,
-        FILLER - used,
+        FILLER if FILLER.isdisjoint(words) else FILLER.difference(words),
     )
 
 
@@ -1045,15 +1041,21 @@ def naming(lowers: Iterable[str], entities: tuple[str, ...]) -> int:
     return count
 
 
-def differ(a: str, b: str, distance: int) -> bool:
-    """Whether at least ``distance`` words stand in only one of two lower-case lines.
+def alike(a: str, b: str, distance: int) -> bool:
+    """Whether one of two lower-case lines holds the other, or fewer than ``distance`` words stand in only one of them.
 
-    The first words of one settle it for most pairs: those that are nowhere in the other line, not even within a word.
+    The first words of the shorter settle it for most pairs: those that are nowhere in the longer, not even within a word.
+    One of them also shows that neither line holds the other.
     """
-    first = set(a.split(None, _FIRST)[:_FIRST])
-    if len(first) - sum(map(b.__contains__, first)) >= distance:
-        return True
-    return len(set(a.split()) ^ set(b.split())) >= distance
+    if len(a) > len(b):
+        a, b = b, a
+    missing = set()
+    for word in a.split():
+        if word not in b:
+            missing.add(word)
+            if len(missing) >= distance:
+                return False
+    return a in b or len(set(a.split()) ^ set(b.split())) < distance
 
 
 def lex_is_generic(line: str) -> bool:
@@ -1094,12 +1096,10 @@ def word_repetition_penalty(text: str) -> int:
 
 
 def _repeated(words: list[Any], free: frozenset[Any]) -> int:
-    words.sort()  # a word that stands c times now equals the one two places on c - 2 times
-    penalty = 0
-    for word in compress(words, map(eq, words, words[2:])):
-        if word not in free and len(word) > 2:
-            penalty += 2
-    return penalty
+    words = [word for word in words if word not in free]
+    if len(words) - len(set(words)) < 2:
+        return 0  # most passages: none of the others can stand there three times
+    return sum(2 * (count - 2) for word, count in Counter(words).items() if count > 2 and len(word) > 2)
 
 
 def extract_query_from_prompt(prompt: str) -> str:

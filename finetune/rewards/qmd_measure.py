@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from finetune.rewards.qmd_text import Query, differ, lex_is_generic, naming, word_repetition_penalty
+from finetune.rewards.qmd_text import Query, alike, lex_is_generic, naming, word_repetition_penalty
 from finetune.rewards.qmd_words import NATURAL_LENGTH, PREFIXES
 
 
@@ -63,7 +63,7 @@ def measure(text: str, asked: Query) -> Counts | str:
     """All counts of a cleaned output, or its first line of no type.
 
     In lower case each line is compared with the query and with the earlier lines of its type. The words of a vec line are
-    not needed for more than that, so they are only made where ``differ`` must have them.
+    not needed for more than that, so they are only made where ``alike`` must have them.
     """
     _, query, distance, limit, _, key_terms, _, filler = asked
     lex: list[tuple[str, set[str]]] = []
@@ -97,7 +97,7 @@ def measure(text: str, asked: Query) -> Counts | str:
             if len(lower) < limit and query in lower:
                 vec_echoes += 1
             for other in vec:
-                if lower in other or other in lower or not differ(lower, other, distance):
+                if alike(lower, other, distance):
                     vec_alike += 1
             vec.append(lower)
         elif line[:5] == "hyde:":

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from finetune.rewards.qmd_points import THINK, Points
-from finetune.rewards.qmd_text import Kind, Parsed, Query, differ, lex_is_generic, naming
+from finetune.rewards.qmd_text import Kind, Parsed, Query, alike, lex_is_generic, naming
 from finetune.rewards.qmd_words import HYDE_LONG, HYDE_SHORT, NATURAL_LENGTH
 
 
@@ -38,14 +38,14 @@ def measure_only(asked: Query, only: Kind, parsed: Parsed) -> OnlyFacts:
     """All counts that decide the points."""
     texts = parsed[only]
     lowers = [text.lower() for text in texts]
-    alike = echoes = padded = 0
+    pairs = echoes = padded = 0
     lacking = generic = unnatural = False
     for position, lower in enumerate(lowers):
         if len(lower) < asked.echo_limit and asked.lower in lower:
             echoes += 1
         for other in lowers[:position]:
-            if lower in other or other in lower or not differ(lower, other, asked.distance):
-                alike += 1
+            if alike(lower, other, asked.distance):
+                pairs += 1
     if only == "lex":
         words = [lower.split() for lower in lowers]
         lacking = bool(asked.key_terms) and any(map(asked.key_terms.isdisjoint, words))
@@ -57,7 +57,7 @@ def measure_only(asked: Query, only: Kind, parsed: Parsed) -> OnlyFacts:
     unwanted = len(parsed["lex"]) + len(parsed["vec"]) + len(parsed["hyde"]) - lines
     passage = len(texts[0]) if only == "hyde" else None
     nameless = lines - naming(lowers, asked.entities) if asked.entities else 0
-    return OnlyFacts(lines, unwanted, alike, echoes, lacking, generic, padded, unnatural, passage, nameless)
+    return OnlyFacts(lines, unwanted, pairs, echoes, lacking, generic, padded, unnatural, passage, nameless)
 
 
 def points_only(facts: OnlyFacts, asked: Query, thought: bool) -> Points:
