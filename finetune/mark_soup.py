@@ -3,9 +3,9 @@
     python -m finetune.mark_soup finetune_output/a finetune_output/b --gold ../shared/data/gold/moves_train.jsonl \
         --out finetune_output/mini
 
-The runs must share base, gold, split and label sets. Each run and the average are scored on the papers that all of them
-held back; that of the least log-loss (less noisy than F1 on a few hundred papers) is written to ``--out`` in the layout of
-``finetune.mark_train``, ready for ``mark_release``.
+The runs must share base, gold, split and label sets; one may go on from another. Each run and the average are scored on the
+papers that all of them held back; that of the least log-loss (less noisy than F1 on a few hundred papers) is written to
+``--out`` in the layout of ``finetune.mark_train``, ready for ``mark_release``.
 """
 
 from __future__ import annotations
@@ -61,13 +61,20 @@ def soup(runs: Sequence[Path], gold: Path, out: Path) -> dict[str, Any]:
         mean.save(out / "model")
     else:
         shutil.copytree(Path(best) / "model", out / "model", dirs_exist_ok=True)
-    lineage = json.loads((runs[0] / "lineage.json").read_text())
-    for number, run in enumerate(runs, 1):
-        lineage[f"run_{number}"] = digest(run / "model" / "model.safetensors")
-    (out / "lineage.json").write_text(json.dumps(lineage, indent=1) + "\n")
+    (out / "lineage.json").write_text(json.dumps(lineage(runs), indent=1) + "\n")
     shutil.copyfile(runs[0] / "config.json", out / "config.json")
     (out / "valid.json").write_text(json.dumps({"best": best, **result}, indent=1) + "\n")
     return {"best": best, **{name: values["log_loss"] for name, values in result.items()}}
+
+
+def lineage(runs: Sequence[Path]) -> dict[str, str]:
+    """The first run's lineage, the weights of all, and what else the others were made from."""
+    found: dict[str, str] = json.loads((runs[0] / "lineage.json").read_text())
+    for number, run in enumerate(runs, 1):
+        found[f"run_{number}"] = digest(run / "model" / "model.safetensors")
+        own = json.loads((run / "lineage.json").read_text())
+        found |= {f"run_{number}_{name}": value for name, value in own.items() if value not in found.values()}
+    return found
 
 
 def main(argv: list[str] | None = None) -> int:

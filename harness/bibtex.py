@@ -21,6 +21,8 @@ _ESCAPES = str.maketrans(
         "^": r"\textasciicircum{}",
     }
 )
+_INITIALS = re.compile(r"([^\s,]{2,}(?: [^\s,]{2,})*) ((?:[^\W\d_a-z]\.-?){1,4}|[A-Z]{1,3})")
+"""A family name and initials behind it: ``van der Berg J.A.``, ``Wang X.-Y.``, ``Smith JA``."""
 _STOP_WORDS = frozenset("a an and as at by for from in is of on or the to with".split())
 
 
@@ -34,7 +36,7 @@ def escape(text: object) -> str:
 
 
 def split_authors(authors: str) -> list[str]:
-    """Names out of one cell: "A B; C D", "B, A and D, C" or "A B, C D"."""
+    """Names out of one cell: "A B; C D", "B, A and D, C", "A B, C D" or "B A.; D C."."""
     if ";" in authors:
         names = authors.split(";")
     else:
@@ -42,7 +44,15 @@ def split_authors(authors: str) -> list[str]:
         given_first = all(" " in part.strip() for name in names for part in name.split(","))
         if given_first:  # else the comma stands inside a name: "Lovelace, Ada"
             names = [part for name in names for part in name.split(",")]
-    return [name for part in names if (name := " ".join(part.split()))]
+    return _family_first([name for part in names if (name := " ".join(part.split()))])
+
+
+def _family_first(names: list[str]) -> list[str]:
+    """Names all written as "Smith J.A." (Scopus, PubMed) get the comma without which BibTeX takes J.A. for the family."""
+    found = [_INITIALS.fullmatch(name) for name in names]
+    if len(names) == 1 and not names[0].endswith("."):  # "Acme AI" is no person
+        return names
+    return [f"{match[1]}, {match[2]}" for match in found if match] if all(found) else names
 
 
 def write_bibtex(handle: IO[str], table: Annotations) -> None:

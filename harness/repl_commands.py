@@ -114,7 +114,8 @@ def _same(name: str, given: str) -> bool:
 def _model(desk: Desk, argument: str) -> bool:
     settings = desk.session.settings
     if not argument:
-        desk.out.print(f"Model: {settings.model or 'chosen for each task'}; /model NAME sets it")
+        used = settings.model or "chosen for each task"
+        desk.out.print(f"Model: {used}; /model NAME sets it, /model auto lets each task choose")
         return False
     name = "" if argument == "auto" else argument
     desk.session.settings = replace(settings, model=name, chat_model=name)

@@ -18,7 +18,7 @@ _ABBREVIATIONS = frozenset(
 )
 # These may end a sentence too; they only hold one open when what follows does not start like a sentence.
 _MAYBE_FINAL = frozenset("al|etc|inc|ltd|co|corp|u.s|u.k|e.u|a.m|p.m|no|jr|sr|st|min|max|est".split("|"))
-_END = re.compile(r"(?<![.!?…。！？])[.!?…。！？]++[\"'”’)\]}]*+(?=\s|$|[A-Z\[(]|\\)|\n[ \t]*+\n+")
+_END = re.compile(r"(?<![.!?…。！？])[.!?…。！？]++[\"'”’)\]}]*+(?=\s|$|[A-Z\[(]|\\)|\n[ \t]*+\n+|[。！？]++[”’」』）]*+")
 _STARTER = re.compile(
     r"(We|Our|The|This|These|Those|In|It|To|For|However|Moreover|Here|By|While|Although|On|At|As|They|Both|"
     r"Experiments?|Results?|Code|Finally|Furthermore|Additionally|A|An|With|From|There|Using|Extensive|"
@@ -114,6 +114,8 @@ def _append(sentences: list[Sentence], text: str, start: int, end: int) -> None:
 def _ends_sentence(text: str, start: int, match: re.Match[str]) -> bool:
     """Whether the punctuation of ``match`` ends the sentence that began at ``start``."""
     mark, at, end = match[0], match.start(), match.end()
+    if mark[0] in "。！？":  # no space and no capital follows in Chinese and Japanese
+        return True
     something = _SOMETHING.search(text, end)
     if something is None:
         return True

@@ -85,6 +85,18 @@ def test_what_is_no_abstract_is_a_row_error(place: Path, capsys: pytest.CaptureF
     assert "too short" in found[1]["error"]
 
 
+def test_an_abstract_in_another_language_is_marked_not_trusted(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    german = "Wir stellen ein Verfahren vor. Es findet Risse in Brücken auf Bildern von Drohnen. " * 3
+    (place / "n.csv").write_text(
+        f"id,abstract\n1,{german}\n2,我们提出了一种用于预测的方法。该方法在三个数据集上进行了评估。\n"
+    )
+    status, found, err = records(capsys, "/annotate n.csv")
+    assert status == 1
+    assert [record["status"] for record in found] == ["partial", "partial"]
+    assert {record["error"] for record in found} == {"not English, the only language that this model was trained to read"}
+    assert "2 marked as partial" in err
+
+
 def test_one_abstract_in_quotes(capsys: pytest.CaptureFixture[str]) -> None:
     status, found, _ = records(capsys, f'/annotate "{ABSTRACT}"')
     assert status == 0

@@ -18,12 +18,19 @@ def record(status: str = "ok", **moves: object) -> dict[str, object]:
 
 def test_counts_speed_tokens_shares_and_files() -> None:
     summary = BatchSummary(done=4, cached=1, failed=1, reasons=Counter({"too short": 1}), seconds=2.0)
-    records = [record(), record(), record(limitation=CELL), record("partial"), record("error", claim=None)]
+    records = [
+        record(),
+        record(),
+        record(limitation=CELL),
+        record("partial") | {"error": "not English"},
+        record("error", claim=None),
+    ]
     batch = Batch(records, summary, prompt_tokens=2000, completion_tokens=30)
     assert summary_lines(batch, MOVES, ["out.csv"]) == [
         "4 of 5 papers annotated, 1 of them known already, 1 failed, 1 marked as partial in 2 s, 120 papers/min, "
         "2,000 tokens read, 30 written",
         "  1 × too short",
+        "  1 × not English",
         "stated: claim 100%, limitation 25%",
         "saved out.csv",
     ]

@@ -276,6 +276,9 @@ def test_exported_bibtex_can_be_read_and_is_inert(filled: Path, run: Run) -> Non
         ("Nova, Ada and Lund, Bo", ["Nova, Ada", "Lund, Bo"]),
         ("Nova, Ada", ["Nova, Ada"]),
         ("Plato", ["Plato"]),
+        ("Smith J.; van der Berg K.-L.", ["Smith, J.", "van der Berg, K.-L."]),
+        ("Smith JA, Doe K", ["Smith, JA", "Doe, K"]),
+        ("Acme AI", ["Acme AI"]),
         ("", []),
     ],
 )

@@ -64,6 +64,8 @@ def test_a_missing_path_is_never_a_topic(folder: Path, source: str) -> None:
 def test_a_missing_path_shows_near_names(folder: Path) -> None:
     with pytest.raises(InputError, match=r"near it: papers\.csv"):
         open_papers("Paper.csv")
+    with pytest.raises(InputError, match=r"near it: papers\.csv"):
+        open_papers("./pap")
 
 
 def test_words_that_are_also_folders_do_not_turn_prose_into_paths(folder: Path) -> None:

@@ -35,6 +35,7 @@ def texts(text: str) -> list[str]:
         ("A lost space.We go on.", ["A lost space.", "We go on."]),
         ('He said "stop." Then he left.', ['He said "stop."', "Then he left."]),
         ("Use v1.2 of U.S. data. ok.com is a site.", ["Use v1.2 of U.S. data. ok.com is a site."]),
+        ("我们提出一种方法。它有效！“真的吗？”We do.", ["我们提出一种方法。", "它有效！", "“真的吗？”", "We do."]),
         ("", []),
         (" \n\n ", []),
     ],
@@ -71,7 +72,7 @@ def test_agrees_with_the_segmentation_of_the_gold() -> None:
 
 PIECES = [
     *"We we e.g. i.e. Fig. al. etc. J. B. U.S. No. min. 1. 2) (a) iv pH mRNA results The 3.5 v1.0 end.Next ab.The".split(),
-    *". ... !? … 。 ] ) ( , ; : — ' \" ” $ $$ \\( \\) \\[ \\] \\cite é İ x A".split(),
+    *". ... !? … ] ) ( , ; : — ' \" ” $ $$ \\( \\) \\[ \\] \\cite é İ x A".split(),
     *("\n", "\n\n", "\r\n", " ", "  ", "\t", "\x1c", "\u00a0", "ab\n.The"),
 ]
 

@@ -44,6 +44,9 @@ out. The tags of Web of Science are from its documentation; the others were not 
 """
 _NEAR = ("text", "body", "content", "notes", "tldr", "zusammenfassung", "resume", "resumen")
 
+_SHORT = 150
+"""Characters on average below which a column is hardly one of abstracts."""
+
 
 @dataclass(frozen=True)
 class Columns:
@@ -107,10 +110,8 @@ def resolve(table: Table, given: Mapping[str, str]) -> Columns:
         found[meaning] = _given(table, meaning, wanted)
     columns = Columns(found["abstract"], found["title"], found["id"])
     if columns.abstract is None and not any(record.sentences for record in islice(table.records(), 20)):
-        guess = _guess(table)
         raise InputError(
-            f"{table.name}: no column holds the abstract (columns: {_listed(table.fieldnames)})",
-            f"say which with --column abstract={guess}",
+            f"{table.name}: no column holds the abstract (columns: {_listed(table.fieldnames)})", _remedy(table)
         )
     return columns
 
@@ -180,15 +181,19 @@ def _given(table: Table, meaning: str, wanted: str) -> str:
     )
 
 
-def _guess(table: Table) -> str:
-    """The column most likely meant: by its name, else the one with the longest text in the first rows."""
+def _remedy(table: Table) -> str:
+    """How to name the column most likely meant: by its name, else the one with the longest text in the first rows."""
     for name in table.fieldnames:
         folded = fold(name)
         if "abstract" in folded or difflib.get_close_matches(folded, (*NAMES["abstract"], *_NEAR), 1, 0.75):
-            return shown(name)
+            return f"say which with --column abstract={shown(name)}"
     rows = [record.row for record in islice(table.records(), 20)]
     lengths = {name: sum(len(row.get(name, "")) for row in rows) for name in table.fieldnames}
-    return shown(max(lengths, key=lengths.__getitem__)) if any(lengths.values()) else "NAME"
+    guess = shown(max(lengths, key=lengths.__getitem__)) if any(lengths.values()) else "NAME"
+    remedy = f"say which with --column abstract={guess}"
+    if max(lengths.values(), default=0) < _SHORT * len(rows):  # as of PubMed's CSV, which leaves abstracts out
+        remedy += ", or export the papers with their abstracts (RIS, BibTeX and PubMed's .nbib are read too)"
+    return remedy
 
 
 def _listed(fieldnames: Sequence[str], most: int = 12) -> str:

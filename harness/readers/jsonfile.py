@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from itertools import islice
 
 from harness.errors import InputError
 from harness.readers.columns import fold
+from harness.readers.json_shapes import flattened, papers_in
 from harness.readers.source import Record, Table
 from harness.readers.text import SMALL, Text, shown, writable
 
@@ -28,8 +29,11 @@ def read_lines(text: Text) -> Table:
     return _table(text, "jsonl", lambda: _from_lines(text))
 
 
-def read_document(text: Text, notes: list[str]) -> Table:
-    """A list of objects, ``{"papers": [...]}``, or one object. Raises InputError for anything else."""
+def read_document(text: Text, notes: list[str], given: Collection[str] = ()) -> Table:
+    """A list of objects, an object that holds one, or one paper. Raises InputError for anything else.
+
+    ``given`` are names of columns that the user gave.
+    """
     try:
         document = json.loads(text.whole())
     except json.JSONDecodeError as error:
@@ -41,7 +45,9 @@ def read_document(text: Text, notes: list[str]) -> Table:
         raise InputError(f"{text.name} is not JSON that can be read ({_reason(error)})") from error
     if isinstance(document, dict):
         papers = document.get("papers")
-        document = papers if isinstance(papers, list) else [document]
+        document, place = (papers, "") if isinstance(papers, list) else papers_in(document, given)
+        if place:
+            notes.append(f"{text.name}: papers from {shown(place)}")
     if not isinstance(document, list):
         raise InputError(f"{text.name} holds neither a list of papers nor one paper")
     items = document
@@ -67,6 +73,7 @@ def _from_lines(text: Text) -> Iterator[Record]:
 def _record(name: str, number: int, where: str, value: object) -> Record:
     if not isinstance(value, dict):
         return Record(number, {}, error=f"{name}: {where} is not a JSON object")
+    value = flattened(value)
     sentences = next((item for key, item in value.items() if fold(key) == "sentences"), None)
     if isinstance(sentences, list):
         sentences = [writable(item) if isinstance(item, str) else item for item in sentences]

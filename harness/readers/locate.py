@@ -18,7 +18,8 @@ from harness.readers.text import shown
 
 KINDS = {
     ".csv": "csv", ".tsv": "tsv", ".tab": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json",
-    ".parquet": "parquet", ".pq": "parquet", ".bib": "bibtex", ".bibtex": "bibtex", ".pdf": "pdf",
+    ".parquet": "parquet", ".pq": "parquet", ".bib": "bibtex", ".bibtex": "bibtex",
+    ".ris": "tagged", ".nbib": "tagged", ".ciw": "tagged", ".pdf": "pdf",
     ".txt": "text", ".text": "text", ".md": "text", ".markdown": "text",
 }  # fmt: skip
 """Kind of a file by its suffix."""
@@ -152,6 +153,8 @@ def not_found(text: str) -> InputError:
 
 
 def _nearest(name: str, names: Sequence[str]) -> list[str]:
-    """Up to three of ``names`` most like ``name``, case aside."""
+    """Up to three of ``names`` that begin with ``name`` or are most like it, case aside."""
     by_fold = {other.casefold(): other for other in names}
-    return [by_fold[near] for near in difflib.get_close_matches(name.casefold(), by_fold, 3, 0.5)]
+    begun = [folded for folded in by_fold if name and folded.startswith(name.casefold())]
+    near = dict.fromkeys([*begun, *difflib.get_close_matches(name.casefold(), by_fold, 3, 0.5)])
+    return [by_fold[folded] for folded in near][:3]

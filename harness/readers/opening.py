@@ -9,14 +9,16 @@ from itertools import islice
 from pathlib import Path
 
 from harness.errors import InputError, Offline
-from harness.readers import bibtex, jsonfile, plain, tables
+from harness.readers import bibtex, jsonfile, plain, tables, tagged
 from harness.readers.columns import check_given, papers
 from harness.readers.locate import KINDS, Located, files, locate, not_found
 from harness.readers.paper import Paper
 from harness.readers.source import PaperSource, Table
 from harness.readers.text import Text, from_path, from_string, shown, writable
 
-_TABLES = ("csv", "tsv", "jsonl", "json", "parquet", "bibtex")
+_TABLES = ("csv", "tsv", "jsonl", "json", "parquet", "bibtex", "tagged")
+_EXPORTS = (".txt", ".text")
+"""Suffixes of a text that may as well be a table or a list of references: Web of Science names its exports so."""
 
 
 def open_source(
@@ -118,7 +120,9 @@ def _file(path: Path, given: Mapping[str, str]) -> PaperSource:
 
         return papers(parquet.read(path), given, notes)
     text = from_path(path, notes)
-    return _text(text, kind or _sniffed(text, given), writable(path.stem), given, notes)
+    if not kind or (kind == "text" and path.suffix.lower() in _EXPORTS):
+        kind = _sniffed(text, given)
+    return _text(text, kind, writable(path.stem), given, notes)
 
 
 def _text(text: Text, kind: str, identity: str, given: Mapping[str, str], notes: list[str]) -> PaperSource:
@@ -131,9 +135,11 @@ def _table(text: Text, kind: str, given: Mapping[str, str], notes: list[str]) ->
     if kind == "jsonl":
         return jsonfile.read_lines(text)
     if kind == "json":
-        return jsonfile.read_document(text, notes)
+        return jsonfile.read_document(text, notes, tuple(given.values()))
     if kind == "bibtex":
         return bibtex.read(text)
+    if kind == "tagged":
+        return tagged.read(text)
     return tables.read(text, kind, given, notes)
 
 
@@ -154,6 +160,8 @@ def _sniffed(text: Text, given: Mapping[str, str]) -> str:
         return "json"
     if any(re.match(r"\s*@\w+\s*[{(]", line) for line in first):
         return "bibtex"
+    if tagged.is_tagged(start):
+        return "tagged"
     return "csv" if tables.looks_like_table(start, given) else "text"
 
 

@@ -17,8 +17,8 @@ MOST_REMARKS = 4
 class PaperSource:
     """Papers of one input. ``papers`` can be walked once and reads as it goes.
 
-    ``kind`` is one of csv, tsv, jsonl, json, parquet, bibtex, pdf, text, stdin, arxiv, typed, topic, or ``mixed`` for
-    several files of different kinds. ``fieldnames`` are the input's own columns in order; empty where it has none.
+    ``kind`` is one of csv, tsv, jsonl, json, parquet, bibtex, tagged, pdf, text, stdin, arxiv, typed, topic, or ``mixed``
+    for several files of different kinds. ``fieldnames`` are the input's own columns in order; empty where it has none.
     ``total`` is the number of papers where it is cheap to know. ``notes`` are one-line remarks for the user; counts
     (rows without an abstract, ids that occur twice) join them when ``papers`` has been walked to its end.
     """

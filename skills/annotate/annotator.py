@@ -11,6 +11,7 @@ from uuid import uuid4
 
 from harness.errors import ContextOverflow, InputError, ModelError
 from harness.jobs.runner import Cancelled
+from harness.language import is_foreign, word_count
 from harness.models.base import Message, Model, Options, Reply, Request
 from skills.annotate import mark, prompt
 from skills.annotate.calibration import Calibration
@@ -20,6 +21,8 @@ SHORTEST = 5
 """Words; anything shorter is no abstract."""
 LONGEST = 60_000
 """Characters; anything longer is a whole paper, and would hold up a batch for minutes."""
+FOREIGN = "not English, the only language that this model was trained to read"
+"""Marks the row of a model that marks sentences: its "not stated" would look as sure as for an English abstract."""
 TEMPLATE_TOKENS = 96
 """What a chat template adds to two or four messages, generously."""
 
@@ -75,11 +78,11 @@ class Annotator(Protocol):
 
 def check_readable(sentences: Sequence[str]) -> None:
     """Raise InputError where there is nothing that could be annotated."""
-    words = sum(len(sentence.split()) for sentence in sentences)
+    words = sum(map(word_count, sentences))
     if not words:
         raise InputError("no abstract")
     if words < SHORTEST:
-        raise InputError(f"too short for an abstract ({words} words)", "give all of it")
+        raise InputError(f"too short for an abstract ({words} word{'s' * (words > 1)})", "give all of it")
     characters = sum(map(len, sentences))
     if characters > LONGEST:
         raise InputError(f"too long for an abstract ({characters:,} characters)", "give the abstract alone")
@@ -103,7 +106,7 @@ class MarkAnnotator:
 
     def annotate(self, title: str, sentences: Sequence[str], cancel: threading.Event | None = None) -> Draft:
         """Probabilities of every sentence, then thresholds, order and calibration."""
-        draft = Draft({})
+        draft = Draft({}, problem=FOREIGN if is_foreign(" ".join(sentences)) else None)
         table: list[dict[str, float]] = []
         for start, end in mark.windows(sentences):
             table += self._fitting(title, sentences[start:end], draft, cancel)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ from harness.jobs.runner import BatchSummary
 from skills.annotate.batch import Batch
 
 REASONS = 5
-"""How many reasons of failures are named."""
+"""How many reasons of failures and partial rows are named."""
 
 
 def shares(records: Sequence[Mapping[str, Any]], moves: Sequence[str]) -> dict[str, float]:
@@ -38,7 +39,8 @@ def summary_lines(batch: Batch, moves: Sequence[str], saved: Sequence[str]) -> l
     if batch.prompt_tokens:
         speed.append(f"{batch.prompt_tokens:,} tokens read, {batch.completion_tokens:,} written")
     lines = [f"{', '.join(counts)} in {', '.join(speed)}"]
-    reasons = summary.reasons.most_common()
+    partial = Counter(str(record["error"]) for record in batch.records if record["status"] == "partial")
+    reasons = (summary.reasons + partial).most_common()
     lines += [f"  {count} × {reason}" for reason, count in reasons[:REASONS]]
     if others := sum(count for _, count in reasons[REASONS:]):
         lines.append(f"  {others} × other reasons")
